@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Installs, on Debian and its relatives, the programs that tests drive as foreign processes: strace counts system
+# calls, redis-server and curl are peers that know nothing of this project. Elsewhere it says what is missing and
+# leaves the machine alone: the tests that need an absent program name it when they skip.
+set -euo pipefail
+
+missing=()
+for pair in strace:strace redis-server:redis-server curl:curl make:make; do
+    command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+done
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+
+if [ ${#missing[@]} -eq 0 ]; then
+    exit 0
+elif ! command -v apt-get >/dev/null; then
+    echo "no apt-get here; not installed: ${missing[*]}"
+elif [ "$(id -u)" -ne 0 ]; then
+    echo "not root; not installed: ${missing[*]}"
+else
+    echo "installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update -qq && apt-get install -qq --yes --no-install-recommends "${missing[@]}" >/dev/null; } ||
+        echo "apt-get failed; not installed: ${missing[*]}"
+fi

@@ -1,0 +1,94 @@
+# The commands of this repository. A person and CI type the same ones.
+#
+# Every target works on a fresh machine with Python >= 3.11, venv and make: tools live in a private environment,
+# rebuilt when pyproject.toml changes. What an environment holds is marked by files inside it: `.ready-base` (the
+# package and greenlet), `.ready-dev` (plus what tests and linters need), `.ready-bench` (plus the peers).
+#
+#   PYTHON=python3.13   the interpreter that builds the environment ("make clean" before changing it)
+#   VENV=.venv          where the environment lives
+#   ARGS="-k timers"    passed on to pytest, to the demo or to the benchmarks
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+PYTHONS ?= python3.11 python3.12 python3.13
+TEST_BACKENDS ?= epoll poll select
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --quiet --disable-pip-version-check
+PYTEST := $(PY) -m pytest
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help test pytest lint format types examples test-backends matrix soak demo bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+test: lint types pytest ## everything: format, lint, types, the whole suite (what CI runs)
+
+pytest: $(VENV)/.ready-dev ## the suite alone (ARGS="-k name")
+	@$(PYTEST) $(ARGS)
+
+lint: $(VENV)/.ready-dev ## check format and lint
+	@$(PY) -m ruff format --quiet --check . || { echo "formatting differs in the files below: make format"; \
+	  $(PY) -m ruff format --check .; exit 1; }
+	@$(PY) -m ruff check --quiet .
+
+format: $(VENV)/.ready-dev ## rewrite files in the project's format
+	@$(PY) -m ruff check --quiet --fix-only .
+	@$(PY) -m ruff format --quiet .
+
+types: $(VENV)/.ready-dev ## mypy --strict
+	@$(PY) -m mypy
+
+examples: $(VENV)/.ready-dev ## run every example and every block of the README
+	@$(PYTEST) tests/test_examples.py tests/test_readme.py $(ARGS)
+
+test-backends: $(VENV)/.ready-dev ## the whole suite once per poller (TEST_BACKENDS="epoll poll select")
+	@failed=; for backend in $(TEST_BACKENDS); do \
+	  echo "== event loop: $$backend"; \
+	  FIBERS_EVENTLOOP=$$backend $(PYTEST) -q $(ARGS) || failed="$$failed $$backend"; done; \
+	if [ -n "$$failed" ]; then echo "failed on:$$failed" >&2; exit 1; fi
+
+matrix: ## the whole suite on every Python of PYTHONS that this machine has
+	@ran=0; failed=; for python in $(PYTHONS); do \
+	  if version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null); then \
+	    echo "== Python $$version"; ran=1; \
+	    $(MAKE) --no-print-directory pytest PYTHON=$$python VENV=.venv-$$version ARGS="-q $(ARGS)" \
+	      || failed="$$failed $$version"; \
+	  else echo "== $$python: not on this machine, left out"; fi; done; \
+	if [ $$ran = 0 ]; then echo "none of these works here: $(PYTHONS)" >&2; exit 1; fi; \
+	if [ -n "$$failed" ]; then echo "failed on:$$failed" >&2; exit 1; fi
+
+soak: $(VENV)/.ready-dev ## the suite at full size: long random tests, new seeds
+	@FIBERS_TEST_SCALE=1 $(PYTEST) --timeout=1800 $(ARGS)
+
+demo: $(VENV)/.ready-base ## watch 1,000 connections talk
+	@$(PY) -m fibers demo $(ARGS)
+
+bench: $(VENV)/.ready-bench ## compare with gevent, asyncio, uvloop, trio, eventlet
+	@$(PY) -m bench $(ARGS)
+
+clean: ## remove environments, builds and caches
+	@rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
+	@find fibers tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(VENV)/.ready-base: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "fibers needs Python 3.11 or newer, and PYTHON=$(PYTHON) is not" >&2; exit 1; }
+	@echo "building $(VENV)"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready-base
+	@echo "installing the development tools into $(VENV)"
+	@$(PIP) install --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.ready-bench: $(VENV)/.ready-base
+	@echo "installing the peers of the benchmarks into $(VENV)"
+	@$(PIP) install --editable '.[bench]'
+	@touch $@

@@ -1,0 +1,89 @@
+"""fibers: the subject."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import fibers.io.socket
+
+import fibers
+from bench import material
+from bench.runtimes import blocking_style
+from bench.sample import Sample, Stopwatch
+from fibers.eventloop.timers import Timer, TimerWheel
+
+
+def adopt(sock: socket.socket) -> fibers.io.socket.socket:
+    """The same fd as a fibers socket."""
+    return fibers.io.socket.socket(sock.family, sock.type, sock.proto, sock.detach())
+
+
+def join_all(tasks: Sequence[fibers.Fiber[object]]) -> None:
+    """Wait for each."""
+    for task in tasks:
+        task.join()
+
+
+def in_fiber(work: blocking_style.Work) -> blocking_style.Work:
+    """`work` as the main fiber of `fibers.run`, which is how a program runs it."""
+
+    def inside(n: int) -> Sample:
+        return fibers.run(work, n)
+
+    return inside
+
+
+def serve(server: socket.socket, ready: Callable[[], Any]) -> None:
+    """A fiber a connection."""
+    ready()
+    fibers.run(blocking_style.serve_forever, adopt(server), fibers.spawn)
+
+
+STYLE = blocking_style.Style(
+    spawn=fibers.spawn,
+    join=fibers.Fiber.join,
+    join_all=join_all,
+    adopt=adopt,
+    sleep=fibers.sleep,
+    yield_now=fibers.yield_now,
+)
+
+
+def timers(pending: int) -> blocking_style.Work:
+    """Add and cancel one timer at a time in the wheel of the event loop, with `pending` others in it.
+
+    Reading the clock is inside, as it is for the peers, whose timers take a delay.
+    """
+
+    def work(n: int) -> Sample:
+        wheel, delays, now, target = TimerWheel(), material.DELAYS, time.monotonic, Target()
+        for i in range(pending):
+            wheel.add(now() + delays[i & 4095], target)
+        watch = Stopwatch()
+        for _ in range(n):
+            for i in range(material.TIMER_TURN):
+                wheel.cancel(wheel.add(now() + delays[i], target))
+            wheel.next_deadline()
+        return watch.stop(n * material.TIMER_TURN)
+
+    return work
+
+
+class Target:
+    """What the timers are for: nothing, and they never expire."""
+
+    __slots__ = ()
+
+    def expire(self, timer: Timer) -> None:
+        """Not reached: the deadlines are far away."""
+
+
+WORKLOADS = {
+    **{key: in_fiber(work) for key, work in blocking_style.workloads(STYLE).items()},
+    ("timers_1e3", ""): timers(1_000),
+    ("timers_1e6", ""): timers(1_000_000),
+}
+ECHO = {"": serve}

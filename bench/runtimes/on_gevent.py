@@ -1,0 +1,68 @@
+"""gevent: greenlets, its socket class, `StreamServer`, its C timers (libev)."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import gevent
+import gevent.server
+import gevent.socket
+
+from bench import material
+from bench.runtimes import blocking_style
+from bench.sample import Sample, Stopwatch
+
+
+def adopt(sock: socket.socket) -> Any:
+    """The same fd as a gevent socket."""
+    return gevent.socket.socket(sock.family, sock.type, sock.proto, sock.detach())
+
+
+def timers(pending: int) -> blocking_style.Work:
+    """Add and cancel one timer at a time, as `gevent.Timeout` does, with `pending` others in the heap."""
+
+    def work(n: int) -> Sample:
+        make, delays = gevent.get_hub().loop.timer, material.DELAYS
+        others = [make(delays[i & 4095]) for i in range(pending)]
+        for timer in others:
+            timer.start(blocking_style.empty)
+        watch = Stopwatch()
+        for _ in range(n):
+            for i in range(material.TIMER_TURN):
+                timer = make(delays[i])
+                timer.start(blocking_style.empty)
+                timer.stop()
+                timer.close()
+            gevent.sleep(0)
+        sample = watch.stop(n * material.TIMER_TURN)
+        for timer in others:
+            timer.stop()
+            timer.close()
+        return sample
+
+    return work
+
+
+def serve(server: socket.socket, ready: Any) -> None:
+    """Echo with StreamServer, as gevent's own examples do."""
+    ready()
+    gevent.server.StreamServer(
+        adopt(server), lambda sock, address: blocking_style.echo_connection(sock)
+    ).serve_forever()
+
+
+STYLE = blocking_style.Style(
+    spawn=gevent.spawn,
+    join=gevent.Greenlet.join,
+    join_all=gevent.joinall,
+    adopt=adopt,
+    sleep=gevent.sleep,
+    yield_now=gevent.sleep,
+)
+WORKLOADS = {
+    **blocking_style.workloads(STYLE),
+    ("timers_1e3", ""): timers(1_000),
+    ("timers_1e6", ""): timers(1_000_000),
+}
+ECHO = {"": serve}

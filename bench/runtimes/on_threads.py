@@ -1,0 +1,46 @@
+"""threads: the stdlib as it is, one thread a task."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench.runtimes import blocking_style
+
+
+def spawn(function: Callable[..., object], *args: Any) -> threading.Thread:
+    """Start a daemon thread, so that a connection left open does not hold the process."""
+    thread = threading.Thread(target=function, args=args, daemon=True)
+    thread.start()
+    return thread
+
+
+def join_all(threads: Sequence[threading.Thread]) -> None:
+    """Wait for each."""
+    for thread in threads:
+        thread.join()
+
+
+def serve(server: socket.socket, ready: Callable[[], None]) -> None:
+    """A thread a connection."""
+    ready()
+    blocking_style.serve_forever(server, spawn)
+
+
+STYLE = blocking_style.Style(
+    spawn=spawn,
+    join=threading.Thread.join,
+    join_all=join_all,
+    adopt=lambda sock: sock,
+    sleep=time.sleep,
+    yield_now=lambda: time.sleep(0),
+)
+WORKLOADS = {
+    key: work
+    for key, work in blocking_style.workloads(STYLE).items()
+    if key[0] not in ("yield_100", "memory_parked")
+}
+ECHO = {"": serve}

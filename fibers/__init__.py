@@ -1,0 +1,27 @@
+"""Fibers: plain blocking Python at event-loop scale. See README.md and RFC.md."""
+
+import sys
+
+if sys.platform == "win32":
+    raise ImportError("fibers runs on POSIX systems only: its event loops have no Windows backend")
+
+from . import lowlevel
+from .errors import (
+    Cancelled,
+    ClosedError,
+    FiberCancelled,
+    FiberKilled,
+    LoopClosedError,
+    OwnershipError,
+)
+from .fiber import Fiber
+from .lifecycle import all_fibers, run
+from .runtime import current, current_time, sleep, spawn, spawn_later, yield_now
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "Cancelled", "ClosedError", "Fiber", "FiberCancelled", "FiberKilled", "LoopClosedError", "OwnershipError",
+    "__version__", "all_fibers", "current", "current_time", "lowlevel", "run", "sleep", "spawn", "spawn_later",
+    "yield_now",
+]  # fmt: skip

@@ -1,0 +1,347 @@
+"""The switching half of a scheduler: no hub, pooled carriers, direct hand-off.
+
+* A fiber that must wait calls `park`. It takes the next fiber from the ready queue and switches straight to it. If none
+  is ready it runs the event loop right there, on the stack of the fiber that waits; if it becomes ready itself, it goes
+  on without any switch.
+* Fibers are data; *carriers* are the greenlets that run them. A carrier that has finished a fiber runs the next
+  unstarted one without a switch. Only when the next one has started already (and so stands on a greenlet of its own)
+  does the carrier lie down in the idle pool, or, if that is full, end.
+* A greenlet's C stack begins where its starter stands, and its recursion depth too. So all carriers are started by the
+  *launcher*, a greenlet parked at the depth at which the scheduler was made, and replaced if main comes by at a
+  shallower one. A carrier that ends returns into the launcher, which switches to whoever is next.
+* What is saved at a suspension is `getcurrent()`, not the carrier: a fiber may run greenlets of its own.
+
+`current` is the fiber that runs, and None while runtime code does. Code that finds None (a finaliser, a signal handler
+in the kernel wait, a done-callback) is inside the runtime: it may not block, and what it asks for goes through the inbox.
+
+Hand-off. Whoever switches writes `handoff` first, and the next fiber leaves the ready queue only when it runs; so an
+exception anywhere before leaves everything as it was. Whoever is resumed checks `handoff`: a greenlet that ends, or is
+thrown into, may bring control to a stack that nobody handed it to. Then it goes back to the home of the current
+fiber, with a RuntimeError, and the parked fiber keeps waiting.
+
+What surfaces in runtime code (a raising signal handler) belongs to the main fiber, and after it all waits are looked
+over, since it may have struck between taking a fiber out of its place and making it ready.
+
+Rule for every frame that stays below a switch for long: it names neither its own greenlet nor, while idle, a fiber.
+greenlet cannot show such cycles to the garbage collector.
+"""
+
+import logging
+import sys
+import threading
+from collections import deque
+from contextvars import Context
+from typing import Any, Final
+from weakref import WeakSet
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from .errors import Cancelled, FiberKilled
+from .eventloop.contract import EventLoop
+from .eventloop.waiter import Outcome
+from .fiber import INTERRUPTED, Fiber, Report
+
+_log: Final = logging.getLogger("fibers")
+
+#: A fiber that never waits gives way to the kernel wait after this many switches, or sooner if these take long.
+SWITCHES_PER_TURN: Final = 61
+#: How long (seconds) the switches between two kernel waits may take before their number is cut.
+PATIENCE: Final = 0.005
+#: Carriers kept for reuse.
+IDLE_MAX: Final = 256
+#: Turns between two looks at how many of the idle carriers were not needed.
+SHRINK_EVERY: Final = 1024
+class Carriers:
+    """See the module's text. Everything here is for the owner's thread, and, where not said otherwise, for runtime code
+    (`current` is None).
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_deep",
+        "_idle_low",
+        "_launcher",
+        "_reports",
+        "_since",
+        "budget",
+        "current",
+        "fibers",
+        "handoff",
+        "idle",
+        "loop",
+        "main",
+        "ready",
+        "switches",
+        "thread",
+    )
+
+    def __init__(self, loop: EventLoop) -> None:
+        self.loop = loop
+        self.thread = threading.get_ident()
+        self.ready: deque[Any] = loop.ready  # of fibers; the loop knows them as waiters
+        self.idle: list[greenlet] = []
+        self.fibers: set[Fiber[Any]] = set()  # all that are not done, but for main
+        self.switches = 0
+        self.budget = SWITCHES_PER_TURN
+        self._since: float | None = None
+        self._idle_low = 0
+        self._reports: WeakSet[Report] = WeakSet()  # errors that nobody has retrieved so far
+        self.main = self._main_fiber()
+        self.current: Fiber[Any] | None = self.main
+        self.handoff: Fiber[Any] | None = self.main
+        self._launch()
+
+    def _main_fiber(self) -> Fiber[Any]:
+        """The fiber that the thread itself is."""
+        raise TypeError("a Carriers is half a scheduler")
+
+    # -- switching ----------------------------------------------------------------------------------------------
+
+    def park(self, me: Fiber[Any]) -> Outcome | None:
+        """Suspend the current fiber until somebody has appended it to `ready`; the reason, or None for a plain wake.
+
+        The caller has looked at `me.interrupt`, has set `current` to None, and has put `me` where it will be woken.
+        Raises what `kill`, `cancel` or Ctrl-C sent while it waited.
+        """
+        ready = self.ready
+        while True:
+            try:
+                self.budget -= 1
+                if self.budget <= 0:
+                    self._turn(False)
+                while not ready:
+                    self._turn(True)
+                following = ready[0]
+                if following is not me:
+                    me.greenlet = getcurrent()
+                    self.handoff = following
+                    self.switches += 1
+                    (following.greenlet or self._carrier(me)).switch()
+                    while self.handoff is not me:
+                        self._stray()
+                self.current = me
+                ready.popleft()
+                break
+            except GreenletExit:
+                raise  # the greenlet is being deallocated: it unwinds where it stands, and touches nothing
+            except BaseException as error:
+                if self._escaped(error, me):
+                    break
+        me.waiting = None
+        outcome: Outcome | None = me.outcome
+        if outcome is not None:
+            me.outcome = None
+            if outcome is INTERRUPTED:
+                raise me.interruption()
+        return outcome
+
+    def _carrier(self, me: Fiber[Any]) -> greenlet:
+        """A greenlet for an unstarted fiber."""
+        if self._deep and me is self.main and _depth() < self._deep:
+            self._relaunch()
+        return self.idle.pop() if self.idle else self._launcher
+
+    def _turn(self, block: bool) -> None:
+        """One turn of the loop, and what is due once a turn."""
+        loop = self.loop
+        if block:
+            self.budget, self._since = SWITCHES_PER_TURN, None
+        else:
+            # Did the switches since the last such turn take long? Then fewer of them before the next.
+            now, since = loop.clock(), self._since
+            self._since = now
+            spent = 0.0 if since is None else now - since
+            self.budget = SWITCHES_PER_TURN if spent < PATIENCE else max(1, int(SWITCHES_PER_TURN * PATIENCE / spent))
+        loop.turn(block)
+        idle = len(self.idle)
+        if idle:
+            if idle < self._idle_low:
+                self._idle_low = idle
+            if not loop.stats.turns % SHRINK_EVERY:
+                self._shrink()
+
+    def _escaped(self, error: BaseException, me: Fiber[Any]) -> bool:
+        """Something raised inside runtime code on the stack of `me`. True if `me` has been resumed all the same."""
+        resumed = self.current is me
+        if resumed and self.ready and self.ready[0] is me:
+            self.ready.popleft()
+        if not resumed and self.current is not None:
+            # Thrown into a parked fiber by code of the current one: an error of that code.
+            self._stray(error)
+            return False
+        if resumed and me is self.main:
+            self.reconcile()
+            raise error
+        self.throw(self.main, error)
+        self.reconcile()
+        return resumed
+
+    def _stray(self, error: BaseException | None = None) -> None:
+        """Control has come here without a hand-off: give it back to the fiber that is running."""
+        current = self.current
+        if current is None:
+            current = self.main
+        problem = RuntimeError(
+            "a greenlet ended in, or switched to, the greenlet of a fiber that is waiting; "
+            "switch only between greenlets that this fiber itself has made and that end while it runs"
+        )
+        problem.__cause__ = error
+        current.home.throw(problem)
+
+    def reconcile(self) -> None:
+        """Wake every fiber that is neither running nor ready nor in the place where it waits. Such wakes are spurious."""
+        ready = set(self.ready)
+        for fiber in [*self.fibers, self.main]:
+            if fiber is not self.current and fiber not in ready and not fiber._done:
+                place = fiber.waiting
+                if fiber.greenlet is not None and (place is None or place.abandon(fiber)):
+                    self.ready.append(fiber)
+
+    # -- carriers -----------------------------------------------------------------------------------------------
+
+    def _launch(self) -> None:
+        """Start the launcher from here: carriers will inherit this depth."""
+        self._deep = depth if (depth := _depth()) > 50 else 0
+        self._launcher = greenlet(self._launching, getcurrent())
+        self._launcher.switch()
+
+    def _launching(self) -> None:
+        getcurrent().parent.switch()  # type: ignore[union-attr]
+        while self.handoff is not None:
+            (self.handoff.greenlet or greenlet(self._carry, getcurrent())).switch()
+
+    def _relaunch(self) -> None:
+        """Replace a launcher that was started deep in the stack, and the carriers that stand on it."""
+        following = self.handoff
+        self.end_carriers()
+        self._launch()
+        self.handoff = following
+
+    def end_carriers(self) -> None:
+        """End the idle carriers and the launcher."""
+        self._retire(len(self.idle))
+        self.handoff = None
+        self._launcher.parent = getcurrent()
+        self._launcher.switch()
+
+    def _carry(self) -> None:
+        """The body of a carrier: run the fiber handed over, then whoever is next."""
+        ready, idle = self.ready, self.idle
+        while True:
+            fiber: Any = self.handoff
+            self.current = fiber
+            ready.popleft()
+            if fiber._done:  # cancelled before it started
+                self.current = None
+            else:
+                fiber.greenlet = fiber.home = getcurrent()
+                try:
+                    if fiber._shared_context:
+                        fiber.home.gr_context = fiber._context
+                        try:
+                            fiber._result = fiber._fn(*fiber._args)
+                        finally:
+                            fiber.home.gr_context = None
+                    else:
+                        fiber._result = fiber._context.run(fiber._fn, *fiber._args)
+                    self.current = None
+                except GreenletExit:
+                    if self.current is not fiber:
+                        return  # this greenlet is being deallocated; nothing here is ours to touch
+                    self.current = None
+                    fiber._result = None  # how greenlets say "stop"
+                except BaseException as error:
+                    self.current = None
+                    self._failed(fiber, error)
+                self._finish(fiber)
+            del fiber
+            while True:
+                try:
+                    self.budget -= 1
+                    if self.budget <= 0:
+                        self._turn(False)
+                    while not ready:
+                        self._turn(True)
+                    self.handoff = ready[0]
+                    if self.handoff.greenlet is None:
+                        break
+                    if len(idle) >= IDLE_MAX:
+                        return  # into the launcher, which hands over
+                    idle.append(getcurrent())
+                    self.switches += 1
+                    self.handoff.greenlet.switch()
+                    while self.current is not None:
+                        self._stray()
+                    if self.handoff is None:
+                        return  # retired
+                    break
+                except GreenletExit:
+                    return
+                except BaseException as error:
+                    if idle and idle[-1] is getcurrent():
+                        idle.pop()
+                    if self.current is not None:
+                        self._stray(error)
+                    else:
+                        self.throw(self.main, error)
+                        self.reconcile()
+
+    def _finish(self, fiber: Fiber[Any]) -> None:
+        """The fiber is over: let go of what it held and wake who waits for it."""
+        fiber._name = fiber.name
+        fiber._fn = fiber._args = fiber._context = fiber.greenlet = fiber.home = None
+        fiber._done = True
+        self.fibers.discard(fiber)
+        if fiber._ended is not None:
+            fiber._ended.announce(fiber)
+
+    def _failed(self, fiber: Fiber[Any], error: BaseException) -> None:
+        """Keep the error of a fiber for whoever asks; see to it that it is not lost if nobody does."""
+        if error.__traceback__ is not None:
+            error.__traceback__ = error.__traceback__.tb_next  # without the carrier's frame, which lives on
+        fiber._error = error
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            self.throw(self.main, error)
+        elif not isinstance(error, (Cancelled, FiberKilled)):
+            fiber._report = Report(fiber.name, fiber.spawned_at, error)
+            self._reports.add(fiber._report)
+
+    def throw(self, fiber: Fiber[Any], error: BaseException) -> None:
+        """Raise `error` in a fiber, once: where it waits, else at its next wait."""
+        if fiber._pending is None:
+            fiber._pending = deque()
+        fiber._pending.append(error)
+        self.interrupt(fiber)
+
+    def interrupt(self, fiber: Fiber[Any]) -> None:
+        """The fiber has something to raise: take it out of its wait, unless it has been woken already."""
+        fiber.interrupt = True
+        place = fiber.waiting
+        if place is not None and place.abandon(fiber):
+            fiber.outcome = INTERRUPTED
+            self.ready.append(fiber)
+
+    def _retire(self, count: int) -> None:
+        """End idle carriers. From a fiber or main, in runtime mode."""
+        for _ in range(min(count, len(self.idle))):
+            following, self.handoff = self.handoff, None
+            carrier = self.idle.pop()
+            carrier.parent = getcurrent()
+            carrier.switch()
+            self.handoff = following
+
+    def _shrink(self) -> None:
+        """Retire half of the carriers that nobody has needed for a while."""
+        spare = self._idle_low // 2
+        self._idle_low = len(self.idle)
+        self._retire(spare)
+
+
+def _depth() -> int:
+    """How many Python frames deep the caller is."""
+    frame = sys._getframe(1)
+    depth = 0
+    while frame is not None:
+        depth += 1
+        frame = frame.f_back  # type: ignore[assignment]
+    return depth

@@ -1,0 +1,36 @@
+"""The errors of this package, each saying whose fault it is.
+
+Two families never mix. What is raised *inside* a fiber to make it stop (`Cancelled`, `FiberKilled`) derives from
+BaseException, so that no `except Exception` in a driver swallows it. What somebody else sees of it
+(`FiberCancelled`) is an ordinary Exception. Network errors stay the standard library's own types and errno, and a
+deadline is the builtin TimeoutError.
+"""
+
+import errno
+
+
+class ClosedError(OSError):
+    """The file was closed (by this program) before or while an operation on it waited. Its errno is EBADF."""
+
+    def __init__(self, message: str = "the file was closed") -> None:
+        super().__init__(errno.EBADF, message)
+
+
+class OwnershipError(RuntimeError):
+    """A thread would have to wait for a file that another thread's loop is waiting for at this moment."""
+
+
+class Cancelled(BaseException):
+    """Raised in a cancelled fiber at its current and at every further blocking call. Let it pass."""
+
+
+class FiberKilled(BaseException):
+    """Raised once in a fiber by `Fiber.kill()`. Let it pass."""
+
+
+class FiberCancelled(Exception):
+    """What a joiner gets from `result()` of a fiber that ended by cancellation or by `kill()`."""
+
+
+class LoopClosedError(RuntimeError):
+    """The thread's scheduler has been shut down (thread or interpreter exit); nothing can wait in it any more."""

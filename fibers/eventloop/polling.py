@@ -1,0 +1,395 @@
+"""The lifetime loop: each file is registered once, at its first wait, and unregistered once, when it is closed.
+
+Facts (Linux 6.18, and as documented for kqueue), and what follows:
+
+* Registering at construction wakes for nothing: an unconnected TCP socket in epoll reports OUT|HUP at once. So a file is
+  registered when an operation on it first comes up short, for that direction; the other direction is added at its own
+  first wait. Both registration calls report what is ready already, so nothing is missed between trying and registering.
+* Edge-triggered epoll reports an arrival once. What is not drained raises no second event, hence the latch and the turn
+  (see turns.py). An event is a hint: epoll hands back only a number, so an event may be of the file that had the number
+  before. Every woken operation tries again, so that costs a system call and nothing else.
+* ERR and HUP count as an edge in both directions and are not remembered otherwise: refused UDP sockets, FIFOs, ptys and
+  re-connected sockets block again afterwards. Only "hang-up seen" is kept, and all it does is to forbid the shortcut that
+  takes a short read for an empty buffer (data and FIN can share one edge).
+* CPython runs signal handlers wherever it likes, also right after `poll()` has returned its list, and a handler that
+  raises throws that list away. So an exception between the wait and the end of dispatch means "a batch is lost": every
+  file counts as ready and every waiter tries again.
+
+Level-triggered pollers (poll, select) serve under the same rules: what they are asked to watch they report once, and
+the loop arms them again at the next wait.
+"""
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+from weakref import WeakSet
+
+from ..errors import ClosedError
+from . import ownership
+from .clock import MONOTONIC, Clock
+from .contract import EventLoop, LoopStats
+from .pollers import Poller
+from .timers import Timer, TimerTarget, TimerWheel
+from .turns import Direction, Handle
+from .waiter import CLOSED, RETRY, Outcome, Waiter
+from .waker import SignalWaker, Waker
+
+_log: Final = logging.getLogger("fibers.eventloop")
+
+
+class PollingLoop(EventLoop):
+    """The event loop over a Poller. `make_poller` is called again in a forked child."""
+
+    __slots__ = (
+        "__weakref__",
+        "_due",
+        "_inbox",
+        "_make_poller",
+        "_poller",
+        "_signals",
+        "_table",
+        "_waker",
+        "asleep",
+        "clock",
+        "closed",
+        "name",
+        "ready",
+        "schedule",
+        "stats",
+        "thread",
+        "timers",
+        "unschedule",
+    )
+
+    schedule: Callable[[float, TimerTarget], Timer]
+    unschedule: Callable[[Timer], bool]
+
+    def __init__(self, make_poller: Callable[[], Poller], clock: Clock = MONOTONIC) -> None:
+        self._make_poller = make_poller
+        self.clock = clock
+        self.thread = threading.get_ident()
+        self.ready: deque[Waiter] = deque()
+        self.stats = LoopStats()
+        self.closed = False
+        self._inbox: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
+        self.asleep = False
+        self._table: dict[int, Handle] = {}
+        self._due: deque[Timer] = deque()
+        self._new_timers()
+        self._open()
+        self.name = self._poller.name
+        _loops.add(self)
+        _log.info("fibers is using the %s event loop", self.name)
+
+    def _new_timers(self) -> None:
+        self.timers = TimerWheel()
+        self.schedule = self.timers.add  # bound: nothing stands between a sleeper and the wheel
+        self.unschedule = self.timers.cancel
+
+    def _open(self) -> None:
+        self._poller = self._make_poller()
+        try:
+            self._waker = Waker()
+            self._poller.arm(self._waker.fd, 1, 0)
+            self._signals: SignalWaker | None = None
+            if self.thread == threading.main_thread().ident:
+                try:
+                    self._signals = SignalWaker()
+                except ValueError:
+                    return  # the main thread of a sub-interpreter gets no signals
+                self._poller.arm(self._signals.fd, 1, 0)
+        except OSError:
+            self._poller.close()
+            raise
+
+    # -- from anywhere ------------------------------------------------------------------------------------------
+
+    def post(self, function: Callable[..., None], *args: object) -> None:
+        self._inbox.append((function, args))
+        if self.asleep:
+            self.asleep = False  # one wake is enough; the loop looks at its inbox whatever woke it
+            self._waker.wake()
+
+    def wake(self) -> None:
+        self._waker.wake()
+
+    # -- the turn -----------------------------------------------------------------------------------------------
+
+    def turn(self, block: bool) -> None:
+        poller, clock, timers = self._poller, self.clock, self.timers
+        try:
+            if self._inbox:
+                self._run_inbox()
+            timeout: float | None = 0.0
+            if block and not self.ready and not self._due:
+                deadline = timers.next_deadline()
+                timeout = None if deadline is None else max(0.0, deadline - clock())
+                self.asleep = True
+                if self._inbox or self.ready:  # posted before the poster could see that it must wake us
+                    timeout = 0.0
+            self.stats.turns += 1
+            events = poller.wait(timeout)
+            self.asleep = False
+            self._dispatch(events)
+            while len(events) >= poller.MAX_EVENTS:  # the kernel may have more: all data before any deadline
+                events = poller.wait(0.0)
+                self._dispatch(events)
+            deadline = timers.next_deadline()
+            if self._due or (deadline is not None and deadline <= clock()):
+                self._expire(clock())
+            if self._inbox:
+                self._run_inbox()
+        except BaseException:
+            self._recover()
+            raise
+
+    def _dispatch(self, events: list[tuple[int, int]]) -> None:
+        poller, table, append = self._poller, self._table, self.ready.append
+        readable, writable, hangup = poller.READABLE, poller.WRITABLE, poller.HANGUP
+        level = not poller.edge_triggered
+        for fd, bits in events:
+            handle = table.get(fd)
+            if handle is None or level:
+                if not self._unusual(fd, bits, handle):
+                    continue
+                assert handle is not None
+            # Each waiter is cleared before it is appended, with no call in between: CPython looks for signals only
+            # after calls and at jumps, so a raising handler cannot part the two.
+            if bits & readable:
+                direction = handle.reading
+                direction.edges += 1
+                if bits & hangup:
+                    direction.hangup = True
+                waiter = direction.waiter
+                if waiter is not None:
+                    direction.waiter = None
+                    append(waiter)
+            if bits & writable:
+                direction = handle.writing
+                direction.edges += 1
+                waiter = direction.waiter
+                if waiter is not None:
+                    direction.waiter = None
+                    append(waiter)
+
+    def _unusual(self, fd: int, bits: int, handle: Handle | None) -> bool:
+        """Events that need more than counting. True if there is an edge to be counted for the handle."""
+        poller = self._poller
+        if handle is None:
+            for waker in (self._waker, self._signals):
+                if waker is not None and waker.fd == fd:
+                    waker.drain()
+                    if not poller.edge_triggered:
+                        poller.arm(fd, 1, 0)
+            return False  # else an event of a file that has left: its number means nothing any more
+        if bits & poller.INVALID:
+            self._evict(handle, CLOSED)
+            return False
+        for direction, mask in ((handle.reading, poller.READABLE), (handle.writing, poller.WRITABLE)):
+            if bits & mask and direction.armed:
+                direction.armed = False  # a level-triggered poller forgets what it has reported
+                handle.registered &= ~direction.interest
+        return True
+
+    def _expire(self, now: float) -> None:
+        due = self._due
+        due.extend(self.timers.expire(now))
+        while due:
+            timer = due[0]
+            if timer.target is not None:
+                timer.target.expire(timer)
+            due.popleft()
+
+    def _run_inbox(self) -> None:
+        inbox = self._inbox
+        for _ in range(len(inbox)):
+            function, args = inbox.popleft()
+            function(*args)
+
+    def _recover(self) -> None:
+        """A batch of events may be lost: every file counts as ready, every waiter tries again."""
+        self.asleep = False
+        while True:
+            try:
+                for handle in list(self._table.values()):
+                    for direction in (handle.reading, handle.writing):
+                        direction.edges += 1
+                        waiter = direction.waiter
+                        if waiter is not None:
+                            direction.waiter = None
+                            self.ready.append(waiter)
+                self._waker.wake()  # its event may be among the lost ones
+                return
+            except Exception as error:  # noqa: BLE001 - another signal handler raised: the batch is still lost
+                _log.debug("recovering again after %r", error)
+
+    # -- files --------------------------------------------------------------------------------------------------
+
+    def handle(self, fd: int) -> Handle:
+        stale = ownership.owners.get(fd)
+        if stale is not None:
+            with ownership.lock:
+                if ownership.owners.get(fd) is stale:
+                    evict(stale)
+        return Handle(fd, self)
+
+    def claim(self, handle: Handle) -> Handle:
+        with ownership.lock:
+            if handle.closed:
+                raise ClosedError(f"fd {handle.fd} was closed")
+            owner = handle.loop
+            if owner is self:
+                return handle
+            if handle.owned and isinstance(owner, PollingLoop) and not owner.closed:
+                if ownership.STRICT or handle.pending():
+                    raise ownership.refuse(handle, self.thread)
+                owner._evict(handle, RETRY)
+                self.stats.moves += 1
+            return Handle(handle.fd, self)
+
+    def watch(self, direction: Direction, deadline: float) -> bool:
+        handle = direction.handle
+        if not direction.armed:
+            fresh = not handle.owned
+            if fresh and not self._own(handle):
+                return False
+            try:
+                self._poller.arm(handle.fd, direction.interest, handle.registered)
+            except PermissionError:
+                self._disown(handle)  # epoll has no use for regular files: they never block
+                return False
+            except BaseException:
+                if fresh:
+                    self._disown(handle)
+                raise
+            if fresh:
+                self.stats.registrations += 1
+            elif handle.registered:
+                self.stats.modifications += 1
+            handle.registered |= direction.interest
+            direction.armed = True
+        if deadline < direction.alarm:
+            direction.set_alarm(deadline)
+        return True
+
+    def unwatch(self, direction: Direction) -> None:
+        if not self._poller.edge_triggered and direction.armed:
+            direction.armed = False
+            direction.handle.registered &= ~direction.interest
+            self._poller.disarm(direction.handle.fd, direction.interest)
+
+    def release(self, handle: Handle, finish: Callable[[], None]) -> None:
+        if threading.get_ident() == self.thread:
+            self._evict(handle, CLOSED)
+            handle.settle()
+            finish()
+            return
+        with ownership.lock:
+            pending = handle.pending()
+            if not pending:
+                self._evict(handle, CLOSED)
+            handle.closed = handle.reading.closed = handle.writing.closed = True
+        if pending:
+            self.post(self.release, handle, finish)
+        else:
+            handle.settle()
+            finish()
+
+    def _own(self, handle: Handle) -> bool:
+        with ownership.lock:
+            if handle.closed:
+                return False
+            stale = ownership.owners.get(handle.fd)
+            if stale is not None and stale is not handle:
+                evict(stale)
+            ownership.owners[handle.fd] = self._table[handle.fd] = handle
+            handle.owned = True
+        return True
+
+    def _disown(self, handle: Handle) -> None:
+        """Take the file out of the tables; from any thread, under the lock."""
+        with ownership.lock:
+            handle.owned = False
+            handle.reading.armed = handle.writing.armed = False
+            for table in (self._table, ownership.owners):
+                if table.get(handle.fd) is handle:
+                    del table[handle.fd]
+
+    def _evict(self, handle: Handle, outcome: Outcome) -> None:
+        """Unregister, take out of the tables, wake the waiters. From any thread, which then holds the lock.
+
+        The unregistration is done here and now, not posted: a posted one might find a successor of the number.
+        epoll and kqueue may be changed from any thread, and the other pollers' tables are dicts.
+        """
+        with ownership.lock:
+            if handle.registered:
+                self._poller.forget(handle.fd, handle.registered)
+                handle.registered = 0
+            if handle.owned:
+                self._disown(handle)
+                self.stats.unregistrations += 1
+        if threading.get_ident() == self.thread:
+            handle.close(outcome)
+        else:
+            handle.closed = handle.reading.closed = handle.writing.closed = True
+            self.post(handle.close, outcome)
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        with ownership.lock:
+            for handle in list(self._table.values()):
+                self._disown(handle)
+                handle.registered = 0
+                handle.close(RETRY)
+        while self._inbox:
+            self._run_inbox()
+        self._shut()
+
+    def _shut(self) -> None:
+        self._poller.close()
+        self._waker.close()
+        if self._signals is not None:
+            self._signals.close()
+
+    def after_fork(self) -> None:
+        # Closing our copy of the epoll fd is harmless; a DEL through it would reach into the parent.
+        self._shut()
+        for handle in self._table.values():
+            handle.forget_all()
+        self._table.clear()
+        self._inbox.clear()
+        self._due.clear()
+        self.ready.clear()
+        self.asleep = False
+        self._new_timers()
+        self._open()
+
+
+def evict(handle: Handle) -> None:
+    """The number of this handle's file was seen on another file: it is gone. Under the lock, from any thread."""
+    loop = handle.loop
+    if isinstance(loop, PollingLoop) and not loop.closed:
+        loop._evict(handle, CLOSED)
+    else:
+        ownership.owners.pop(handle.fd, None)
+
+
+_loops: WeakSet[PollingLoop] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    """Loops of threads that do not exist here own nothing and are never touched again."""
+    ownership.after_fork()
+    for loop in list(_loops):
+        if loop.thread != threading.get_ident():
+            loop.closed = True
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,276 @@
+"""A fiber as its users hold it: a function that runs, waits, and comes to a result.
+
+A Fiber is data, not a greenlet. `greenlet` is what to switch to for it to go on, or None while it has not started:
+one greenlet runs many fibers, one after the other (scheduler.py). It is also the *waiter* of the loops: they append
+it to a ready queue and set `outcome`.
+
+How a fiber is interrupted. `interrupt` is the one flag that every blocking call looks at before it waits. Behind it
+are one-shot exceptions (`kill`, Ctrl-C for a main fiber) and the cancelled state, which stays. A fiber that waits is
+taken out of its place and raises there. A fiber that has been woken already is left alone, so that what it was woken
+for is not lost; its next wait raises. An unstarted fiber never runs.
+
+Errors nobody looks at are not lost: a failed fiber carries a Report, whose end (the fiber was collected, or the
+thread's scheduler shut down) without `result()` or `exception()` having been called logs it. Fibers that succeed pay
+nothing for this.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from types import CodeType
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from greenlet import greenlet as Greenlet  # noqa: N812
+
+from .errors import Cancelled, FiberCancelled, FiberKilled
+from .eventloop.timers import Timer
+from .eventloop.waiter import TIMED_OUT, Outcome
+
+_log: Final = logging.getLogger("fibers")
+
+T = TypeVar("T")
+
+#: Outcome of a wait that an interrupter ended: the exception is in the fiber.
+INTERRUPTED: Final = Outcome("INTERRUPTED")
+
+
+class Place(Protocol):
+    """Where a fiber waits."""
+
+    def abandon(self, fiber: Any) -> bool:
+        """Take the fiber out. True if it was there: the caller must wake it. False: somebody has woken it already."""
+
+
+class Home(Protocol):
+    """What a fiber needs of its scheduler."""
+
+    thread: int
+    ready: "deque[Any]"
+
+    def wake(self, fiber: "Fiber[Any]") -> None: ...
+    def cancel(self, fiber: "Fiber[Any]") -> None: ...
+    def kill(self, fiber: "Fiber[Any]", error: BaseException) -> None: ...
+    def join(self, fiber: "Fiber[Any]", timeout: float | None) -> None: ...
+    def watch_end(self, fiber: "Fiber[Any]", function: "Callable[[Fiber[Any]], object]") -> None: ...
+
+
+class Report:
+    """Stands by an error until somebody retrieves it; logs it otherwise."""
+
+    __slots__ = ("__weakref__", "error", "name", "spawned")
+
+    def __init__(self, name: str, spawned: str, error: BaseException) -> None:
+        self.name = name
+        self.spawned = spawned
+        self.error: BaseException | None = error
+
+    def publish(self) -> None:
+        """Log the error if nobody has retrieved it; at most once."""
+        error, self.error = self.error, None
+        if error is not None:
+            _log.error(
+                "%s of fiber %r, spawned at %s, was never retrieved",
+                type(error).__name__, self.name, self.spawned, exc_info=error,
+            )  # fmt: skip
+
+    __del__ = publish
+
+
+class Fiber(Generic[T]):
+    """A function running concurrently with others in its thread. Made by `spawn`.
+
+    Methods may be called from any thread. A fiber, once done, stays done; its result or exception is kept.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_args",
+        "_cancelled",
+        "_context",
+        "_done",
+        "_ended",
+        "_error",
+        "_fn",
+        "_name",
+        "_pending",
+        "_permit",
+        "_report",
+        "_result",
+        "_shared_context",
+        "_site_code",
+        "_site_instruction",
+        "deadline",
+        "greenlet",
+        "home",
+        "interrupt",
+        "outcome",
+        "root",
+        "scheduler",
+        "timer",
+        "waiting",
+    )
+
+    # Assigned when first needed, not in __init__, which stands on the path of every spawn: `deadline` and `timer` by
+    # waits, `_result` at the end, `home` (the carrier) at the start.
+    _result: T
+    deadline: float
+    timer: Timer | None
+    home: Greenlet | None
+
+    def __init__(
+        self,
+        scheduler: Home,
+        fn: Callable[..., T],
+        args: tuple[Any, ...],
+        name: str | None,
+        context: Context,
+        shared_context: bool,
+        root: object,
+        code: CodeType | None,
+        instruction: int,
+    ) -> None:
+        self.scheduler = scheduler
+        self._fn: Callable[..., T] | None = fn
+        self._args: tuple[Any, ...] | None = args
+        self._name = name
+        self._context: Context | None = context
+        self._shared_context = shared_context
+        self.root = root
+        self._site_code = code
+        self._site_instruction = instruction
+        self.greenlet: Greenlet | None = None
+        self.outcome: Outcome | None = None
+        self.waiting: Place | None = None
+        self.interrupt = False
+        self._pending: deque[BaseException] | None = None
+        self._cancelled = False
+        self._done = False
+        self._error: BaseException | None = None
+        self._ended: Any = None  # who waits for the end: made by the scheduler when first needed
+        self._report: Report | None = None
+        self._permit = False
+
+    # -- what users see -----------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name given to `spawn`, else that of the function."""
+        if self._name is not None:
+            return self._name
+        name = getattr(self._fn, "__qualname__", None)
+        return name if isinstance(name, str) else type(self._fn).__name__
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._name = str(name)
+
+    @property
+    def spawned_at(self) -> str:
+        """Where it was spawned, as `file:line in function`."""
+        code = self._site_code
+        if code is None:
+            return "the start of its thread"
+        line = code.co_firstlineno
+        for start, end, number in code.co_lines():
+            if start <= self._site_instruction < end and number is not None:
+                line = number
+        return f"{code.co_filename}:{line} in {code.co_qualname}"
+
+    def done(self) -> bool:
+        """True once the function has returned, raised, or will never run."""
+        return self._done
+
+    def cancelled(self) -> bool:
+        """True if it ended by cancellation or by `kill()`: `result()` raises FiberCancelled."""
+        return self._done and isinstance(self._error, (Cancelled, FiberKilled))
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until it is done. Raises TimeoutError after `timeout` seconds (>= 0; None: no limit).
+
+        Joining does not retrieve an error; `result()` and `exception()` do.
+        """
+        self.scheduler.join(self, timeout)
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait until it is done and return what its function returned, or raise what it raised.
+
+        Raises FiberCancelled if it was cancelled or killed, TimeoutError if it is not done after `timeout` seconds.
+        """
+        error = self.exception(timeout)
+        if error is None:
+            return self._result
+        try:
+            raise error
+        finally:
+            del error  # the traceback refers to this frame
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait until it is done and return what `result()` would raise, or None. Timeout as in `join`."""
+        if not self._done:
+            self.scheduler.join(self, timeout)
+        error = self._error
+        if error is None:
+            return None
+        if self._report is not None:
+            self._report.error = None
+            self._report = None
+        if isinstance(error, (Cancelled, FiberKilled, KeyboardInterrupt, SystemExit)):
+            ended = FiberCancelled(f"fiber {self.name!r} ended by {type(error).__name__}")
+            ended.__cause__ = error
+            return ended
+        return error
+
+    def cancel(self) -> None:
+        """Ask it to stop: Cancelled is raised at its current and every further blocking call.
+
+        A fiber that has not started never runs. A call that completes without waiting is not disturbed. Nothing
+        happens if it is done. Returns at once; `join()` waits for the end.
+        """
+        self.scheduler.cancel(self)
+
+    def kill(self, exc: BaseException | type[BaseException] = FiberKilled) -> None:
+        """Raise `exc` in it, once, at its current or next blocking call. Otherwise as `cancel`."""
+        if isinstance(exc, type) and issubclass(exc, BaseException):
+            exc = exc()
+        if not isinstance(exc, BaseException):
+            raise TypeError(f"kill() takes an exception or an exception class, not {exc!r}")
+        self.scheduler.kill(self, exc)
+
+    def add_done_callback(self, fn: "Callable[[Fiber[T]], object]") -> None:
+        """Have `fn(fiber)` called in the fiber's thread when it is done, or at once (there) if it is.
+
+        The callback runs inside the scheduler and must not block: blocking calls in it raise RuntimeError. What it
+        raises is logged.
+        """
+        if not callable(fn):
+            raise TypeError(f"add_done_callback() takes a function, not {fn!r}")
+        self.scheduler.watch_end(self, fn)
+
+    def __repr__(self) -> str:
+        if self._done:
+            state = "done" if self._error is None else f"ended by {type(self._error).__name__}"
+        elif self.greenlet is None:
+            state = "not started"
+        else:
+            state = "cancelled, running" if self._cancelled else "running"
+        return f"<Fiber {self.name!r} {state} at {id(self):#x}>"
+
+    # -- what the runtime sees ----------------------------------------------------------------------------------
+
+    def expire(self, timer: Timer) -> None:
+        """The timer of the current wait has passed (loops call this)."""
+        if timer is self.timer:
+            self.timer = None
+            place = self.waiting
+            if place is not None and place.abandon(self):
+                self.outcome = TIMED_OUT
+                self.scheduler.ready.append(self)
+
+    def interruption(self) -> BaseException:
+        """What to raise at a blocking call while `interrupt` is set. Takes one one-shot exception, if there is one."""
+        if self._pending:
+            error = self._pending.popleft()
+            self.interrupt = self._cancelled or bool(self._pending)
+            return error
+        return Cancelled(f"fiber {self.name!r} was cancelled")

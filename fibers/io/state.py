@@ -1,0 +1,164 @@
+"""What a socket has beside itself: its handle in a loop, and the timeout its user set.
+
+The file behind a socket of ours is always non-blocking; "blocking" and "timeout" are what our operations make of it. So
+the timeout that the user set lives here, and the one in the C object is 0.
+
+The state is found by `id(socket)` in one dict, not in a slot of the object: the operations then work on any
+`socket.socket`, also on instances of the standard class made before anybody thought of fibers. An entry lives as long as
+its socket: a weak reference takes it out before the id can be used again. A socket that dies unclosed has had its fd
+closed by the C object, and with it the kernel's registration, so all that is left is to forget the handle. That is
+posted to the loop: a finaliser may run anywhere.
+"""
+
+import errno
+import os
+import threading
+import weakref
+from _socket import SOCK_STREAM
+from _socket import socket as Raw  # noqa: N812
+from collections.abc import Callable
+from socket import AF_INET, AF_INET6
+from typing import Any, Final
+
+from ..errors import ClosedError
+from ..eventloop import READ, Direction, EventLoop, Handle, ownership
+from ..scheduler import state as thread
+
+#: How often a fiber may be served without waiting, on one socket, before it lets others run.
+CREDIT: Final = 256
+
+
+class State:
+    """See the module's text. `reading` and `writing` are those of `handle`, for a shorter way."""
+
+    __slots__ = ("credit", "handle", "reading", "shortcut", "timeout", "watch", "writing")
+
+    def __init__(self, handle: Handle, timeout: float | None, shortcut: bool) -> None:
+        self.handle = handle
+        self.reading = handle.reading
+        self.writing = handle.writing
+        self.timeout = timeout  # None, 0.0 or seconds, as settimeout has it
+        self.shortcut = shortcut  # a short read proves the buffer empty: TCP only (2 x AF_INET, SOCK_STREAM)
+        self.credit = CREDIT
+        self.watch: _Watch | None = None
+
+
+class _Watch(weakref.ref[Any]):
+    """Knows whose state to forget."""
+
+    __slots__ = ("key",)
+
+    key: int
+
+
+#: By id(socket). Read on every operation.
+states: Final[dict[int, State]] = {}
+
+
+def adopt(sock: Any, fresh: bool = False) -> State:
+    """The state of a socket that has none yet: it becomes ours. `fresh`: the fd was made just now.
+
+    Raises ClosedError if it is closed.
+    """
+    fd = Raw.fileno(sock)
+    if fd < 0:
+        raise ClosedError("this socket is closed")
+    timeout = Raw.gettimeout(sock)
+    Raw.settimeout(sock, 0.0)
+    scheduler = thread.scheduler
+    if scheduler is not None and not scheduler.closed:
+        handle = scheduler.loop.handle(fd) if fresh else Handle(fd, scheduler.loop)
+    else:
+        handle = Handle(fd, None)
+    state = State(handle, timeout, Raw.type.__get__(sock) == SOCK_STREAM and Raw.family.__get__(sock) in (AF_INET, AF_INET6))
+    state.watch = watch = _Watch(sock, _dropped)
+    watch.key = id(sock)
+    states[id(sock)] = state
+    return state
+
+
+def _dropped(watch: _Watch) -> None:
+    state = states.pop(watch.key, None)
+    if state is not None:
+        handle = state.handle
+        if handle.owned and handle.loop is not None and not handle.loop.closed:
+            handle.loop.post(handle.loop.release, handle, _nothing)
+
+
+def _nothing() -> None:
+    """The C object has closed the fd."""
+
+
+def state_of(sock: Any) -> State:
+    """The state of a socket, made if there is none."""
+    return states.get(id(sock)) or adopt(sock)
+
+
+def claim(state: State, direction: Direction, loop: EventLoop) -> Direction:
+    """The direction to wait in, in `loop`: the socket was last used in another loop, or its handle was replaced.
+
+    Raises ClosedError, or OwnershipError if the other loop cannot let go of it now.
+    """
+    with ownership.lock:
+        handle = state.handle
+        if handle.loop is not loop or handle.closed:
+            handle = loop.claim(handle)
+            state.handle, state.reading, state.writing = handle, handle.reading, handle.writing
+        return handle.reading if direction.interest == READ else handle.writing
+
+
+def close(sock: Any) -> None:
+    """Close the fd of a socket, waking who waits for it. From any thread; a second call does nothing."""
+    state = states.pop(id(sock), None)
+    if state is None:
+        Raw.close(sock)
+    elif _here(state.handle):
+        _let_go(state.handle, lambda: Raw.close(sock))
+    else:
+        # From now on the object has no fd. Whoever is in a call that has read the number finishes first.
+        fd = Raw.detach(sock)
+        if fd >= 0:
+            _let_go(state.handle, lambda: _close_fd(fd))
+
+
+def detach(sock: Any) -> int:
+    """Give the fd away unclosed: unregister it, wake who waits. It stays non-blocking. Returns -1 if it was closed."""
+    state = states.pop(id(sock), None)
+    fd = Raw.detach(sock)
+    if state is not None and fd >= 0:
+        _let_go(state.handle, _nothing)
+    return fd
+
+
+def _here(handle: Handle) -> bool:
+    """Is the calling code ordinary code of the thread that the file belongs to?"""
+    scheduler = thread.scheduler
+    return scheduler is not None and handle.loop is scheduler.loop and scheduler.current is not None
+
+
+def _let_go(handle: Handle, finish: Callable[[], None]) -> None:
+    loop = handle.loop
+    if loop is None or loop.closed:
+        handle.close()
+        handle.settle()
+        finish()
+    elif _here(handle):
+        scheduler = thread.scheduler
+        assert scheduler is not None
+        me, scheduler.current = scheduler.current, None
+        try:
+            loop.release(handle, finish)
+        finally:
+            scheduler.current = me
+    elif loop.thread == threading.get_ident():
+        loop.post(loop.release, handle, finish)  # inside the runtime: at the next turn
+    else:
+        loop.release(handle, finish)
+
+
+def _close_fd(fd: int) -> None:
+    try:
+        os.close(fd)
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            raise

@@ -1,0 +1,158 @@
+"""How schedulers come to their end: `run`, the end of a thread, of the interpreter, and fork.
+
+Facts, and what follows:
+
+* A thread's `threading.local` values are let go in that thread as it ends, while it can still switch greenlets. So a
+  sentinel kept there sees to its fibers. The main thread's outlive `atexit`, so for it there is an exit function.
+* Live fibers at the end are cancelled, and get a short grace to unwind in. What is left after that is said in the log.
+* A parked greenlet that is simply dropped is unwound wherever its last reference goes. In a forked child that would run
+  the `finally` blocks of fibers that live on in the parent (a rollback, an unlink). So the child keeps them, for ever.
+* Only the forking fiber lives on in the child. When it ends, the stack below it is that of the main fiber, which the
+  process has to leave somehow: it gets SystemExit.
+* The default SIGINT handler raises KeyboardInterrupt wherever the interpreter is: in a strange fiber, or in the
+  scheduler. Ours raises only in main's own code; else the interrupt is sent to main. If one is on its way already and
+  some fiber computes and computes, the second Ctrl-C raises there.
+"""
+
+import atexit
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final, TypeVar
+from weakref import WeakSet
+
+from .carriers import _log
+from .eventloop.contract import EventLoop
+from .fiber import Fiber
+from .scheduler import Scheduler, get_scheduler, on_new, state
+
+T = TypeVar("T")
+
+#: Seconds that cancelled fibers get to unwind in when their thread or `run` ends.
+GRACE: Final = 1.0
+
+_schedulers: Final[WeakSet[Scheduler]] = WeakSet()
+
+
+def run(main: Callable[..., T], *args: Any, loop: EventLoop | None = None) -> T:
+    """Call `main(*args)` as the main fiber of this thread and return what it returns.
+
+    When it is over (however), the fibers spawned in it that still live are cancelled and waited for, and the event loop
+    is closed unless the thread had one before. Raises RuntimeError inside a fiber or another `run`. `loop` gives the
+    event loop to use; it must belong to this thread, and the thread may not have one.
+    """
+    if not callable(main):
+        raise TypeError(f"run() takes a function, not {main!r}")
+    existing = state.scheduler
+    if existing is not None:
+        if existing.main.root is not None or existing.current is not existing.main:
+            raise RuntimeError("run() was called inside a fiber or another run(); call the function itself instead")
+        if loop is not None:
+            raise RuntimeError("this thread has an event loop already; run(loop=…) must be the first to need one")
+    scheduler = existing or get_scheduler(loop)
+    root = scheduler.main.root = object()
+    try:
+        result = main(*args)
+        if scheduler.main.interrupt and not scheduler.main._cancelled:
+            raise scheduler.main.interruption()
+        return result
+    finally:
+        try:
+            end_fibers(scheduler, lambda fiber: fiber.root is root)
+        finally:
+            scheduler.main.root = None
+            if existing is None:
+                _close(scheduler)
+                state.scheduler = state.ending = None
+
+
+def all_fibers() -> list[Fiber[Any]]:
+    """The fibers of all threads that are not done, in no order. The main fibers of the threads are not among them."""
+    return [fiber for scheduler in list(_schedulers) for fiber in list(scheduler.fibers)]
+
+
+def end_fibers(scheduler: Scheduler, mine: Callable[[Fiber[Any]], bool]) -> None:
+    """Cancel fibers and wait until they are done, at most for GRACE seconds. In the main fiber."""
+    main = scheduler.main
+    main._cancelled = False  # this clean-up is what a cancelled main does last
+    main.interrupt = bool(main._pending)
+    deadline = scheduler.loop.clock() + GRACE
+    while remaining := [fiber for fiber in scheduler.fibers if mine(fiber)]:
+        for fiber in remaining:
+            fiber.cancel()
+        for fiber in remaining:
+            try:
+                fiber.join(max(0.0, deadline - scheduler.loop.clock()))
+            except TimeoutError:
+                break
+        if scheduler.loop.clock() >= deadline:
+            for fiber in remaining:
+                if not fiber.done():
+                    _log.warning("fiber %r, spawned at %s, goes on after it was cancelled", fiber.name, fiber.spawned_at)
+            return
+
+
+def _close(scheduler: Scheduler) -> None:
+    """Take a scheduler down. In the main fiber."""
+    scheduler.close()
+    if signal.getsignal(signal.SIGINT) == scheduler.on_ctrl_c:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    _schedulers.discard(scheduler)
+
+
+def _end(scheduler: Scheduler) -> None:
+    """The thread ends. Nothing may wait in it afterwards."""
+    if scheduler.closed:
+        return
+    state.scheduler = scheduler
+    try:
+        end_fibers(scheduler, lambda fiber: True)
+    finally:
+        _close(scheduler)
+
+
+class _Sentinel:
+    """Lives in the thread's own storage and dies with the thread."""
+
+    __slots__ = ("_scheduler",)
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+
+    def __del__(self) -> None:
+        if self._scheduler.thread == threading.get_ident():
+            _end(self._scheduler)
+
+
+def _adopt(scheduler: Scheduler) -> None:
+    """A new scheduler: register for its end, and for Ctrl-C if it is the main thread's."""
+    _schedulers.add(scheduler)
+    if scheduler.thread != threading.main_thread().ident:
+        state.ending = _Sentinel(scheduler)
+    elif signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, scheduler.on_ctrl_c)
+
+
+on_new.append(_adopt)
+
+
+def _at_exit() -> None:
+    if state.scheduler is not None:
+        _end(state.scheduler)
+
+
+atexit.register(_at_exit)
+
+
+def _after_fork_in_child() -> None:
+    scheduler = state.scheduler
+    for other in list(_schedulers):
+        if other is not scheduler:
+            _schedulers.discard(other)
+    if scheduler is not None and not scheduler.closed:
+        scheduler.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

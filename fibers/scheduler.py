@@ -1,0 +1,344 @@
+"""The scheduler of one thread: what may be asked of it, from its own fibers and from outside.
+
+Switching is in carriers.py. Here: waking, waiting with a deadline, interrupting and joining, and which thread has which
+scheduler. One is made on a thread's first use of anything that waits.
+
+Thread-safety. `wake`, `post`, `cancel`, `kill`, `join` and `watch_end` may be called from any thread, a signal handler or
+a finaliser. What changes data that runtime code may be in the middle of goes through the loop's inbox unless the caller
+is ordinary fiber code of this thread, and that code is marked as runtime code (`current` None) meanwhile: a finaliser
+that runs in there finds None and uses the inbox.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from types import FrameType
+from typing import Any, Final
+
+from greenlet import getcurrent
+
+from .carriers import Carriers, _log
+from .errors import Cancelled, LoopClosedError
+from .eventloop import new_loop
+from .eventloop.clock import FOREVER
+from .eventloop.contract import EventLoop
+from .eventloop.waiter import TIMED_OUT, Outcome
+from .fiber import Fiber
+from .waitqueue import WaitQueue
+
+
+class Nowhere:
+    """The place of fibers that nobody but their own timer, or somebody who knows them, will wake."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def abandon(self, fiber: Fiber[Any]) -> bool:
+        if fiber.waiting is self:
+            fiber.waiting = None
+            return True
+        return False
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+SLEEPING: Final = Nowhere("sleeping")
+PARKED: Final = Nowhere("parked")
+FORKED: Final = Nowhere("gone with the fork")
+
+
+class _End:
+    """Who waits for the end of a fiber, and what is to be called then."""
+
+    __slots__ = ("callbacks", "queue")
+
+    def __init__(self) -> None:
+        self.queue = WaitQueue()
+        self.callbacks: deque[Callable[[Fiber[Any]], object]] = deque()
+
+    def announce(self, fiber: Fiber[Any]) -> None:
+        """The fiber is marked done: wake everybody. Runtime code of the fiber's thread."""
+        self.queue.wake_all()
+        while self.callbacks:
+            call_back(self.callbacks.popleft(), fiber)
+
+
+def call_back(function: Callable[[Fiber[Any]], object], fiber: Fiber[Any]) -> None:
+    """Call a done-callback; an error in it stops nobody."""
+    try:
+        function(fiber)
+    except Exception:
+        _log.exception("a done-callback of fiber %r failed", fiber.name)
+
+
+_end_lock: Final = threading.Lock()
+
+
+class Scheduler(Carriers):
+    """See the module's text."""
+
+    __slots__ = ("_ctrl_c", "closed", "post")
+
+    def __init__(self, loop: EventLoop) -> None:
+        if loop.thread != threading.get_ident():
+            raise ValueError(f"the loop belongs to thread {loop.thread}, not to this one")
+        self.closed = False
+        self._ctrl_c = False  # one is on its way to main
+        self.post = loop.post
+        super().__init__(loop)
+
+    def _main_fiber(self) -> Fiber[Any]:
+        main: Fiber[Any] = Fiber(
+            self, threading.current_thread, (), "main of " + threading.current_thread().name, Context(), False, None, None, 0
+        )
+        main.greenlet = main.home = getcurrent()
+        return main
+
+    # -- waiting ------------------------------------------------------------------------------------------------
+
+    def refuse(self) -> RuntimeError:
+        """Why nothing can wait now (`current` is None)."""
+        if self.closed:
+            return LoopClosedError(f"the fibers of thread {threading.current_thread().name!r} have been shut down")
+        return RuntimeError(
+            "this would block inside the runtime: a done-callback, a signal handler or a finaliser that ran while the "
+            "scheduler was at work may not wait (spawn a fiber from it instead)"
+        )
+
+    def wait(self, me: Fiber[Any], deadline: float) -> Outcome | None:
+        """Park the current fiber, at most until `deadline`. The caller has put it in a place and set `current` to None."""
+        if deadline == FOREVER:
+            return self.park(me)
+        me.timer = self.loop.schedule(deadline, me)
+        try:
+            return self.park(me)
+        finally:
+            if me.timer is not None:
+                self.current = None
+                self.loop.unschedule(me.timer)
+                me.timer = None
+                self.current = me
+
+    def deadline(self, timeout: float | None) -> float:
+        """The deadline of a wait that starts now. Raises TypeError or ValueError for what is not a timeout."""
+        if timeout is None:
+            return FOREVER
+        return self.loop.clock() + check_seconds("timeout", timeout)
+
+    def wake(self, fiber: Fiber[Any]) -> None:
+        """Make a fiber of this scheduler ready; the caller has taken it out of its place. Any thread."""
+        if self.thread == threading.get_ident() and not self.loop.asleep:
+            self.ready.append(fiber)
+        else:
+            self.post(self.ready.append, fiber)
+
+    # -- asking from outside --------------------------------------------------------------------------------------
+
+    def _ask(self, function: Callable[..., None], *args: object) -> None:
+        """Run something that changes the scheduler's data: now if this is fiber code of its thread, else by the inbox."""
+        me = self.current
+        if me is None or self.thread != threading.get_ident():
+            self.post(function, *args)
+            return
+        self.current = None
+        try:
+            function(*args)
+        finally:
+            self.current = me
+
+    def cancel(self, fiber: Fiber[Any]) -> None:
+        if not fiber._done:
+            self._ask(self._cancel, fiber)
+
+    def _cancel(self, fiber: Fiber[Any]) -> None:
+        if not fiber._done:
+            fiber._cancelled = True
+            if fiber.greenlet is None:
+                self._never(fiber, Cancelled(f"fiber {fiber.name!r} was cancelled before it started"))
+            else:
+                self.interrupt(fiber)
+
+    def kill(self, fiber: Fiber[Any], error: BaseException) -> None:
+        if not fiber._done:
+            self._ask(self._kill, fiber, error)
+
+    def _kill(self, fiber: Fiber[Any], error: BaseException) -> None:
+        if not fiber._done:
+            if fiber.greenlet is None:
+                self._never(fiber, error)
+            else:
+                self.throw(fiber, error)
+
+    def _never(self, fiber: Fiber[Any], error: BaseException) -> None:
+        """End a fiber that has not started. It stays in the ready queue; a carrier will pass over it."""
+        self._failed(fiber, error)
+        self._finish(fiber)
+
+    def join(self, fiber: Fiber[Any], timeout: float | None) -> None:
+        """Wait, in the calling thread, for the end of a fiber of this scheduler."""
+        caller = get_scheduler()
+        me = caller.current
+        if me is None:
+            raise caller.refuse()
+        deadline = caller.deadline(timeout)
+        end = _end_of(fiber)
+        while not fiber._done:
+            if fiber is me:
+                raise RuntimeError(f"fiber {me.name!r} would wait for its own end")
+            if me.interrupt:
+                raise me.interruption()
+            caller.current = None
+            end.queue.add(me)
+            if fiber._done and end.queue.abandon(me):
+                caller.current = me
+                return
+            if caller.wait(me, deadline) is TIMED_OUT:
+                raise TimeoutError(f"fiber {fiber.name!r} was not done after {timeout} seconds")
+
+    def watch_end(self, fiber: Fiber[Any], function: Callable[[Fiber[Any]], object]) -> None:
+        callbacks = _end_of(fiber).callbacks
+        callbacks.append(function)
+        if fiber._done:
+            try:
+                callbacks.remove(function)
+            except ValueError:
+                return  # the end came in between, and has called it
+            if self.closed:
+                call_back(function, fiber)
+            else:
+                self._ask(call_back, function, fiber)
+
+
+    # -- interrupts of the process ----------------------------------------------------------------------------------
+
+    def on_ctrl_c(self, signum: int, frame: FrameType | None) -> None:
+        """The handler of SIGINT: see lifecycle.py. In the main thread, between any two instructions."""
+        current = self.current
+        pending = self._ctrl_c or any(isinstance(error, KeyboardInterrupt) for error in self.main._pending or ())
+        if current is self.main or (pending and current is not None):
+            raise KeyboardInterrupt
+        if not pending:
+            self._ctrl_c = True
+            self.post(self._send_ctrl_c)
+
+    def _send_ctrl_c(self) -> None:
+        self._ctrl_c = False
+        self.throw(self.main, KeyboardInterrupt())
+
+    def close(self) -> None:
+        """Take everything down. In main, with all fibers ended; those that would not end are never resumed."""
+        self.closed = True
+        self.current = None
+        stubborn = list(self.fibers)
+        for fiber in stubborn:
+            _bury(fiber, Cancelled("its thread has ended"))
+        self.fibers.clear()
+        self.ready.clear()
+        self.end_carriers()
+        self.loop.close()
+        for report in list(self._reports):
+            report.publish()
+        if self.main._ended is not None:
+            self.main._ended.announce(self.main)
+
+    def after_fork(self) -> None:
+        """In the child, in the forking fiber, the only one that lives on."""
+        survivor, main = self.current, self.main
+        for fiber in self.fibers:
+            if fiber is not survivor:
+                _bury(fiber, Cancelled("it lives on in the parent process only"))
+        self.fibers.intersection_update({survivor})
+        self.thread = threading.get_ident()
+        self.loop.after_fork()
+        self.post = self.loop.post
+        if survivor is not None and survivor is not main:
+            if main.waiting is not None:
+                main.waiting.abandon(main)
+            main.waiting = FORKED
+            _end_of(survivor).callbacks.append(self._leave)
+
+    def _leave(self, survivor: Fiber[Any]) -> None:
+        """In a forked child: the fiber that forked is over, and so is the process."""
+        self.throw(self.main, SystemExit(1 if survivor._report else 0))
+
+
+class _Nobody:
+    """The scheduler of fibers that will never be resumed: they keep their stacks, and nothing reaches them."""
+
+    thread = 0
+
+    def __init__(self) -> None:
+        self.ready: deque[Any] = deque(maxlen=0)
+
+    def wake(self, fiber: Fiber[Any]) -> None: ...
+    def cancel(self, fiber: Fiber[Any]) -> None: ...
+    def kill(self, fiber: Fiber[Any], error: BaseException) -> None: ...
+    def join(self, fiber: Fiber[Any], timeout: float | None) -> None: ...
+
+    def watch_end(self, fiber: Fiber[Any], function: Callable[[Fiber[Any]], object]) -> None:
+        call_back(function, fiber)
+
+
+_NOBODY: Final = _Nobody()
+_buried: Final[list[Fiber[Any]]] = []
+
+
+def _bury(fiber: Fiber[Any], error: BaseException) -> None:
+    """Mark a fiber done without running it. Its greenlet is kept: dropping it would run its `finally` blocks here."""
+    place = fiber.waiting
+    if place is not None:
+        place.abandon(fiber)
+    _buried.append(fiber)
+    fiber._error = error
+    fiber._done = True
+    fiber.scheduler = _NOBODY
+    if fiber._ended is not None:
+        fiber._ended.announce(fiber)
+
+
+def _end_of(fiber: Fiber[Any]) -> _End:
+    end: _End | None = fiber._ended
+    if end is None:
+        with _end_lock:
+            end = fiber._ended
+            if end is None:
+                end = fiber._ended = _End()
+    return end
+
+
+def check_seconds(what: str, seconds: float) -> float:
+    """A duration: a real number of seconds, 0 or more; infinity is allowed. Raises TypeError or ValueError."""
+    try:
+        usable = seconds >= 0
+    except TypeError:
+        raise TypeError(f"{what} must be a number of seconds, not {seconds!r}") from None
+    if not usable:
+        raise ValueError(f"{what} must be 0 or more seconds, not {seconds!r}")
+    return seconds
+
+
+class _ThreadState(threading.local):
+    """What each thread has of its own. `scheduler` is read on every blocking call."""
+
+    scheduler: Scheduler | None = None
+    ending: object = None  # see lifecycle.py
+
+
+state: Final = _ThreadState()
+
+#: Called with each new scheduler, in its thread; lifecycle.py sees to its end.
+on_new: list[Callable[[Scheduler], None]] = []
+
+
+def get_scheduler(loop: EventLoop | None = None) -> Scheduler:
+    """The scheduler of the calling thread, made if there is none."""
+    scheduler = state.scheduler
+    if scheduler is None:
+        scheduler = state.scheduler = Scheduler(loop or new_loop())
+        for function in on_new:
+            function(scheduler)
+    return scheduler
