@@ -7,7 +7,8 @@ How the numbers are kept honest:
   C ... A B C ..., and a ratio is the median over the rounds of ratios taken *inside* one round.
 * Wall time on a shared machine counts the neighbours -> micro-benchmarks and servers are charged in CPU
   time, user and system apart. The kernel splits the two by sampling ticks (often 4 ms), so short samples
-  have an exact sum and a rough split: workloads whose budget is about user time run longer.
+  have an exact sum and a rough split: workloads whose budget is about user time run longer, and ratios of
+  user time are good to about a tenth in three rounds. Before arguing about less, `--rounds 9`.
 * A peer in a slow mode proves nothing -> each runtime is written the way its own users write it (`sock_*`,
   streams and Protocol are separate flavours), with TCP_NODELAY, the same message sizes and the default
   garbage collector.

@@ -96,19 +96,20 @@ def tables(results: Results) -> list[Cells]:
 def conditions(results: Results) -> str:
     """One sentence: where, with what, when."""
     machine, versions = results.machine, results.versions
-    runtimes = ", ".join(f"{name} {version}" for name, version in versions.items() if name in RUNTIMES)
+    peers = "".join(f", {name} {version}" for name, version in versions.items() if name in RUNTIMES)
     commit = f", commit {results.commit}" if results.commit else ""
     where = f"{machine['cpu']}, {machine['cores']} cores, {machine['system']} {machine['kernel']}"
     python = f"{versions['implementation']} {versions['python']}, greenlet {versions.get('greenlet', '–')}"
     rounds = results.options["rounds"]
     how = "one round" if rounds == 1 else f"median of {rounds} alternating rounds"
-    return f"{where}; {python}, {runtimes}; {how}, {results.date[:10]}{commit}"
+    return f"{where}; {python}{peers}; {how}, {results.date[:10]}{commit}"
 
 
 def text(results: Results) -> str:
     """For the terminal."""
     parts = [aligned(table) for table in tables(results)]
-    parts += [f"not measured: {what}: {why}" for what, why in results.missing.items()]
+    if results.missing:
+        parts.append("\n".join(f"not measured: {what}: {why}" for what, why in results.missing.items()))
     return "\n\n".join([*parts, conditions(results)])
 
 

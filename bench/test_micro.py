@@ -32,7 +32,7 @@ ROUNDS = 5
 
 
 # eventlet announces its retirement when it is imported, and that is no error of ours.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.benchmark(timer=time.process_time)
 @pytest.mark.parametrize(("name", "contender"), CASES)
 def test_micro(benchmark: Any, name: str, contender: str) -> None:

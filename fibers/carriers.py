@@ -115,7 +115,6 @@ class Carriers:
                 if following is not me:
                     me.greenlet = getcurrent()
                     self.handoff = following
-                    self.switches += 1
                     (following.greenlet or self._carrier(me)).switch()
                     while self.handoff is not me:
                         self._stray()

@@ -190,7 +190,8 @@ class Fiber(Generic[T]):
 
         Joining does not retrieve an error; `result()` and `exception()` do.
         """
-        self.scheduler.join(self, timeout)
+        if not self._done:
+            self.scheduler.join(self, timeout)
 
     def result(self, timeout: float | None = None) -> T:
         """Wait until it is done and return what its function returned, or raise what it raised.

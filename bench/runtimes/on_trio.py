@@ -1,5 +1,4 @@
-"""trio: nurseries, its raw socket module for ping-pong, its streams for echo; a timeout is `fail_after`.
-"""
+"""trio: nurseries, its raw socket module for ping-pong, its streams for echo; a timeout is `fail_after`."""
 
 from __future__ import annotations
 

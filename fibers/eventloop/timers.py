@@ -242,7 +242,7 @@ class TimerWheel:
         return self.expire(math.inf)
 
     def __len__(self) -> int:
-        """The number of pending timers. Slow, it walks them all: a counter would cost add and cancel a tenth."""
+        """The number of pending timers. Slow, it walks them: a counter would cost add and cancel a tenth."""
         count = 0
         for slot in self._slots.values():
             timer = slot.after

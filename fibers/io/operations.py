@@ -43,7 +43,8 @@ def blocking(sock: Any, state: State, direction: Direction, size: int, call: Cal
 
     `size` > 0 says that the call reads at most that many bytes of a stream and may use the short-read shortcut.
     """
-    if state.timeout == 0.0:
+    timeout = state.timeout
+    if timeout == 0.0:
         return call(sock, *args)
     scheduler = thread.scheduler
     if scheduler is None:
@@ -54,14 +55,12 @@ def blocking(sock: Any, state: State, direction: Direction, size: int, call: Cal
     loop = scheduler.loop
     if direction.loop is not loop:
         direction = claim(state, direction, loop)
-    deadline = FOREVER if state.timeout is None else loop.clock() + state.timeout
-    me.deadline = deadline
+    deadline = me.deadline = FOREVER if timeout is None else loop.clock() + timeout
     holder = direction.holder
     if holder is None or holder is CALLING:
         direction.holder = me
     elif not _queue(direction, scheduler, me, deadline):
         return blocking(sock, state, claim(state, direction, loop), size, call, *args)
-    state.credit = CREDIT
     outcome = None
     try:
         while not direction.closed:
@@ -71,7 +70,8 @@ def blocking(sock: Any, state: State, direction: Direction, size: int, call: Cal
                 me.waiting = direction
                 direction.waiter = me
                 scheduler.current = None
-                if direction.armed and deadline >= direction.alarm or _watch(direction, scheduler, me, deadline):
+                if (direction.armed and deadline >= direction.alarm) or _watch(direction, scheduler, me, deadline):
+                    state.credit = CREDIT
                     outcome = scheduler.park(me)
                     if direction.closed:
                         break
@@ -166,33 +166,60 @@ def give_way(state: State) -> None:
 
 def recv(self: Any, bufsize: int, flags: int = 0, /) -> bytes:
     """As `socket.recv`."""
+    # `perform` and the plainest case of `blocking` (own loop, armed, no timeout), written out: this is the hot path.
     try:
         state = states[id(self)]
     except KeyError:
         state = adopt(self)
     direction = state.reading
-    if flags:
+    if flags or direction.holder is not None:
         return _recv_flags(self, state, bufsize, flags)
-    if direction.holder is None and direction.edges != direction.drained:  # `perform`, written out
-        direction.holder = CALLING
+    direction.holder = CALLING
+    try:
         seen = direction.edges
-        try:
-            data = _recv(self, bufsize)
-        except BlockingIOError:
-            direction.drained = seen
-        else:
-            if len(data) < bufsize and state.shortcut and not direction.hangup:
+        if seen != direction.drained:
+            try:
+                data = _recv(self, bufsize)
+            except BlockingIOError:
                 direction.drained = seen
-            state.credit -= 1
-            if state.credit < 0:
-                give_way(state)
-            return data
-        finally:
-            if direction.holder is CALLING:
-                direction.holder = None
+            else:
+                if len(data) < bufsize and state.shortcut and not direction.hangup:
+                    direction.drained = seen
+                state.credit -= 1
+                if state.credit < 0:
+                    give_way(state)
+                return data
+        scheduler = thread.scheduler
+        if scheduler is not None and state.timeout is None and direction.armed and direction.loop is scheduler.loop:
+            me = scheduler.current
+            if me is not None and not me.interrupt and direction.edges == direction.drained and bufsize > 0:
+                direction.holder = direction.waiter = me
+                me.waiting = direction
+                me.deadline = FOREVER
+                scheduler.current = None
+                state.credit = CREDIT
+                try:
+                    scheduler.park(me)
+                    if not direction.closed:
+                        seen = direction.edges
+                        data = _recv(self, bufsize)
+                        if len(data) < bufsize and state.shortcut and not direction.hangup:
+                            direction.drained = seen
+                        return data
+                except BlockingIOError:  # a spurious wake-up
+                    direction.drained = seen
+                finally:
+                    direction.waiter = None
+                    if direction.queue:
+                        direction.release()
+                    else:
+                        direction.holder = None
+    finally:
+        if direction.holder is CALLING:
+            direction.holder = None
     if bufsize <= 0:
         return _recv(self, bufsize)
-    return blocking(self, state, direction, bufsize, _recv, bufsize)  # type: ignore[no-any-return]
+    return blocking(self, state, state.reading, bufsize, _recv, bufsize)  # type: ignore[no-any-return]
 
 
 def _recv_flags(sock: Any, state: State, bufsize: int, flags: int) -> bytes:

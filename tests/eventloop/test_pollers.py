@@ -1016,39 +1016,44 @@ def test_changes_from_another_thread_corrupt_nothing(poller: Poller) -> None:
 
 
 @LEVEL
-def test_an_arm_beside_a_report_is_not_lost_between_threads(poller: Poller, pair: Pair) -> None:
-    """Each round arms READ here and WRITE there while waits report; both must be heard of in any order."""
+def test_an_arm_by_another_thread_waits_for_the_report_to_be_complete(
+    poller: Any, kind: str, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """READ is reported; before it is dropped another thread arms WRITE, which must not be dropped along."""
     a, b = pair
-    b.send(b"x")
     fd = a.fileno()
-    rounds = scaled(20_000, least=500)
-    go, armed = threading.Semaphore(0), threading.Semaphore(0)
+    b.send(b"x")
+    poller.arm(fd, READ, 0)
+    other = threading.Thread(target=poller.arm, args=(fd, WRITE, 0))
+    entered = threading.Event()
 
-    def writer() -> None:
-        for _ in range(rounds):
-            go.acquire()
-            poller.arm(fd, WRITE, 0)
-            armed.release()
+    def beside() -> None:
+        if not entered.is_set():
+            entered.set()
+            other.start()
+            other.join(0.05)  # it ends at once if nothing keeps it out, and then the damage is done
 
-    thread = threading.Thread(target=writer)
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    thread.start()
-    try:
-        for number in range(rounds):
-            go.release()
-            poller.arm(fd, READ, 0)
-            words = ""
-            while not armed.acquire(blocking=False):
-                words += seen(poller).get(fd, "")
-            words += seen(poller).get(fd, "")
-            assert {"r", "w"} <= set(words), f"round {number}: {words!r}"
-            poller.forget(fd, READ | WRITE)
-    finally:
-        sys.setswitchinterval(interval)
-        for _ in range(rounds):
-            go.release()
-        thread.join()
+    class HookedDict(dict[int, int]):
+        def pop(self, *arguments: Any) -> Any:
+            beside()
+            return super().pop(*arguments)
+
+    class HookedPoll:
+        def __init__(self, real: Any) -> None:
+            self.register, self.poll, self.real = real.register, real.poll, real
+
+        def unregister(self, fd: int) -> None:
+            beside()
+            self.real.unregister(fd)
+
+    if kind == "poll":
+        monkeypatch.setattr(poller, "_poll", HookedPoll(poller._poll))
+    else:
+        monkeypatch.setattr(poller, "_armed_during", HookedDict(poller._armed_during))
+    assert seen(poller) == {fd: "r"}
+    assert entered.is_set()
+    other.join()
+    assert seen(poller) == {fd: "w"}
 
 
 class TestSelect:
@@ -1058,6 +1063,7 @@ class TestSelect:
     def kind(self) -> str:
         return "select"
 
+    @pytest.mark.usefixtures("many_files")
     def test_a_number_over_fd_setsize_is_refused_by_name_with_advice(self, poller: Poller) -> None:
         reader, writer = os.pipe()
         high = os.dup2(reader, 1024)
@@ -1071,6 +1077,7 @@ class TestSelect:
         for fd in (reader, writer, high):
             os.close(fd)
 
+    @pytest.mark.usefixtures("many_files")
     def test_the_highest_number_is_taken(self, poller: Poller) -> None:
         module = importlib.import_module("fibers.eventloop.pollers.select")
         reader, writer = os.pipe()
