@@ -30,7 +30,6 @@ import logging
 import sys
 import threading
 from collections import deque
-from contextvars import Context
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -51,6 +50,8 @@ PATIENCE: Final = 0.005
 IDLE_MAX: Final = 256
 #: Turns between two looks at how many of the idle carriers were not needed.
 SHRINK_EVERY: Final = 1024
+
+
 class Carriers:
     """See the module's text. Everything here is for the owner's thread, and, where not said otherwise, for runtime code
     (`current` is None).
@@ -88,7 +89,7 @@ class Carriers:
         self._reports: WeakSet[Report] = WeakSet()  # errors that nobody has retrieved so far
         self.main = self._main_fiber()
         self.current: Fiber[Any] | None = self.main
-        self.handoff: Fiber[Any] | None = self.main
+        self.handoff: Any = self.main  # the fiber that control is being given to; None: retire
         self._launch()
 
     def _main_fiber(self) -> Fiber[Any]:
@@ -115,6 +116,7 @@ class Carriers:
                 if following is not me:
                     me.greenlet = getcurrent()
                     self.handoff = following
+                    self.switches += 1
                     (following.greenlet or self._carrier(me)).switch()
                     while self.handoff is not me:
                         self._stray()
@@ -185,6 +187,7 @@ class Carriers:
             "switch only between greenlets that this fiber itself has made and that end while it runs"
         )
         problem.__cause__ = error
+        assert current.home is not None  # only a fiber that is done has none
         current.home.throw(problem)
 
     def reconcile(self) -> None:
@@ -252,7 +255,11 @@ class Carriers:
                 except BaseException as error:
                     self.current = None
                     self._failed(fiber, error)
-                self._finish(fiber)
+                fiber._args = fiber._context = fiber.greenlet = fiber.home = None
+                fiber._done = True
+                self.fibers.discard(fiber)
+                if fiber._ended is not None:
+                    fiber._ended.announce(fiber)
             del fiber
             while True:
                 try:
@@ -284,15 +291,6 @@ class Carriers:
                     else:
                         self.throw(self.main, error)
                         self.reconcile()
-
-    def _finish(self, fiber: Fiber[Any]) -> None:
-        """The fiber is over: let go of what it held and wake who waits for it."""
-        fiber._name = fiber.name
-        fiber._fn = fiber._args = fiber._context = fiber.greenlet = fiber.home = None
-        fiber._done = True
-        self.fibers.discard(fiber)
-        if fiber._ended is not None:
-            fiber._ended.announce(fiber)
 
     def _failed(self, fiber: Fiber[Any], error: BaseException) -> None:
         """Keep the error of a fiber for whoever asks; see to it that it is not lost if nobody does."""

@@ -123,33 +123,27 @@ class Fiber(Generic[T]):
         scheduler: Home,
         fn: Callable[..., T],
         args: tuple[Any, ...],
-        name: str | None,
         context: Context,
-        shared_context: bool,
         root: object,
         code: CodeType | None,
         instruction: int,
     ) -> None:
         self.scheduler = scheduler
-        self._fn: Callable[..., T] | None = fn
+        self._fn: Callable[..., T] = fn  # kept when it is done, for its name; the arguments are not
         self._args: tuple[Any, ...] | None = args
-        self._name = name
         self._context: Context | None = context
-        self._shared_context = shared_context
         self.root = root
         self._site_code = code
         self._site_instruction = instruction
+        self._name: str | None = None
+        self._shared_context = self.interrupt = self._cancelled = self._done = self._permit = False
         self.greenlet: Greenlet | None = None
         self.outcome: Outcome | None = None
         self.waiting: Place | None = None
-        self.interrupt = False
         self._pending: deque[BaseException] | None = None
-        self._cancelled = False
-        self._done = False
         self._error: BaseException | None = None
-        self._ended: Any = None  # who waits for the end: made by the scheduler when first needed
         self._report: Report | None = None
-        self._permit = False
+        self._ended: Any = None  # who waits for the end: made by the scheduler when first needed
 
     # -- what users see -----------------------------------------------------------------------------------------
 

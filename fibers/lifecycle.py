@@ -19,7 +19,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from types import FrameType
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
@@ -90,7 +89,9 @@ def end_fibers(scheduler: Scheduler, mine: Callable[[Fiber[Any]], bool]) -> None
         if scheduler.loop.clock() >= deadline:
             for fiber in remaining:
                 if not fiber.done():
-                    _log.warning("fiber %r, spawned at %s, goes on after it was cancelled", fiber.name, fiber.spawned_at)
+                    _log.warning(
+                        "fiber %r, spawned at %s, goes on after it was cancelled", fiber.name, fiber.spawned_at
+                    )
             return
 
 

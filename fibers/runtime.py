@@ -10,10 +10,9 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from .eventloop.clock import FOREVER
 from .eventloop.waiter import TIMED_OUT
 from .fiber import Fiber
-from .scheduler import SLEEPING, Scheduler, check_seconds, get_scheduler, state
+from .scheduler import SLEEPING, check_seconds, get_scheduler, state
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,13 +40,16 @@ def spawn(
         scheduler,
         partial(fn, **kwargs) if kwargs else fn,
         args,
-        name,
-        copy_context() if context is None else context,
-        context is not None,
+        context or copy_context(),
         (current or scheduler.main).root,
         caller.f_code,
         caller.f_lasti,
     )
+    if context is not None:
+        fiber._shared_context = True
+        fiber._context = context  # also one without variables, which is false
+    if name is not None:
+        fiber.name = name
     scheduler.fibers.add(fiber)
     if current is None:
         scheduler.wake(fiber)
@@ -57,7 +59,12 @@ def spawn(
 
 
 def spawn_later(
-    seconds: float, fn: Callable[..., T], *args: Any, name: str | None = None, context: Context | None = None, **kwargs: Any
+    seconds: float,
+    fn: Callable[..., T],
+    *args: Any,
+    name: str | None = None,
+    context: Context | None = None,
+    **kwargs: Any,
 ) -> Fiber[T]:
     """As `spawn`, but the fiber starts after `seconds` (>= 0). Cancelled before, it never runs."""
     check_seconds("seconds", seconds)

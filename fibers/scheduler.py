@@ -51,20 +51,30 @@ PARKED: Final = Nowhere("parked")
 FORKED: Final = Nowhere("gone with the fork")
 
 
-class _End:
+class _End(WaitQueue):
     """Who waits for the end of a fiber, and what is to be called then."""
 
-    __slots__ = ("callbacks", "queue")
+    __slots__ = ("callbacks",)
 
     def __init__(self) -> None:
-        self.queue = WaitQueue()
-        self.callbacks: deque[Callable[[Fiber[Any]], object]] = deque()
+        self._waiting = {}
+        self.callbacks: deque[Callable[[Fiber[Any]], object]] | None = None
 
     def announce(self, fiber: Fiber[Any]) -> None:
         """The fiber is marked done: wake everybody. Runtime code of the fiber's thread."""
-        self.queue.wake_all()
+        if self._waiting:
+            self.wake_all()
         while self.callbacks:
             call_back(self.callbacks.popleft(), fiber)
+
+    def watch(self, function: Callable[[Fiber[Any]], object]) -> "deque[Callable[[Fiber[Any]], object]]":
+        """Have `function` called then."""
+        if self.callbacks is None:
+            with _end_lock:
+                if self.callbacks is None:
+                    self.callbacks = deque()
+        self.callbacks.append(function)
+        return self.callbacks
 
 
 def call_back(function: Callable[[Fiber[Any]], object], fiber: Fiber[Any]) -> None:
@@ -92,9 +102,8 @@ class Scheduler(Carriers):
         super().__init__(loop)
 
     def _main_fiber(self) -> Fiber[Any]:
-        main: Fiber[Any] = Fiber(
-            self, threading.current_thread, (), "main of " + threading.current_thread().name, Context(), False, None, None, 0
-        )
+        main: Fiber[Any] = Fiber(self, threading.current_thread, (), Context(), None, None, 0)
+        main.name = f"main of {threading.current_thread().name}"
         main.greenlet = main.home = getcurrent()
         return main
 
@@ -176,7 +185,11 @@ class Scheduler(Carriers):
     def _never(self, fiber: Fiber[Any], error: BaseException) -> None:
         """End a fiber that has not started. It stays in the ready queue; a carrier will pass over it."""
         self._failed(fiber, error)
-        self._finish(fiber)
+        fiber._args = fiber._context = None
+        fiber._done = True
+        self.fibers.discard(fiber)
+        if fiber._ended is not None:
+            fiber._ended.announce(fiber)
 
     def join(self, fiber: Fiber[Any], timeout: float | None) -> None:
         """Wait, in the calling thread, for the end of a fiber of this scheduler."""
@@ -192,16 +205,15 @@ class Scheduler(Carriers):
             if me.interrupt:
                 raise me.interruption()
             caller.current = None
-            end.queue.add(me)
-            if fiber._done and end.queue.abandon(me):
+            end.add(me)
+            if fiber._done and end.abandon(me):
                 caller.current = me
                 return
             if caller.wait(me, deadline) is TIMED_OUT:
                 raise TimeoutError(f"fiber {fiber.name!r} was not done after {timeout} seconds")
 
     def watch_end(self, fiber: Fiber[Any], function: Callable[[Fiber[Any]], object]) -> None:
-        callbacks = _end_of(fiber).callbacks
-        callbacks.append(function)
+        callbacks = _end_of(fiber).watch(function)
         if fiber._done:
             try:
                 callbacks.remove(function)
@@ -211,7 +223,6 @@ class Scheduler(Carriers):
                 call_back(function, fiber)
             else:
                 self._ask(call_back, function, fiber)
-
 
     # -- interrupts of the process ----------------------------------------------------------------------------------
 
@@ -259,7 +270,7 @@ class Scheduler(Carriers):
             if main.waiting is not None:
                 main.waiting.abandon(main)
             main.waiting = FORKED
-            _end_of(survivor).callbacks.append(self._leave)
+            _end_of(survivor).watch(self._leave)
 
     def _leave(self, survivor: Fiber[Any]) -> None:
         """In a forked child: the fiber that forked is over, and so is the process."""

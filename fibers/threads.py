@@ -45,7 +45,7 @@ class _Call:
         """In the worker: call, keep what came of it, wake the fiber if it still waits."""
         try:
             self.result = self.context.run(self.fn, *self.args)
-        except BaseException as error:  # noqa: BLE001 - carried over to the caller, whatever it is
+        except BaseException as error:
             self.error = error
         self.done = True
         self.queue.wake_all()

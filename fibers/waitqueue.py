@@ -7,6 +7,7 @@ arrival, and takes from the middle without a search.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from .eventloop.waiter import Outcome
 from .fiber import Fiber
@@ -18,20 +19,20 @@ class WaitQueue:
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: dict[Fiber, None] = {}
+        self._waiting: dict[Fiber[Any], None] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __iter__(self) -> Iterator[Fiber]:
+    def __iter__(self) -> Iterator[Fiber[Any]]:
         return iter(list(self._waiting))
 
-    def add(self, fiber: Fiber) -> None:
+    def add(self, fiber: Fiber[Any]) -> None:
         """Put a fiber at the end. It is the current fiber of the calling thread, which parks next."""
         self._waiting[fiber] = None
         fiber.waiting = self
 
-    def abandon(self, fiber: Fiber) -> bool:
+    def abandon(self, fiber: Fiber[Any]) -> bool:
         """Take a fiber out; True if it was still waiting, and then the caller must wake it (or go on, if it is itself)."""
         return self._waiting.pop(fiber, self) is None
 

@@ -49,6 +49,12 @@ class EventLoop(ABC):
     closed: bool
     asleep: bool  # in the kernel, or about to be: only `post` gets its attention
 
+    #: `schedule(deadline, target)`: call `target.expire(timer)` in the turn after `deadline` (finite, on `clock`) has
+    #: passed, never early. An attribute, so that a loop can put the bound method of its timers there.
+    schedule: Callable[[float, TimerTarget], Timer]
+    #: `unschedule(timer)`: forget it; True if it had not expired and will not any more.
+    unschedule: Callable[[Timer], bool]
+
     @abstractmethod
     def turn(self, block: bool) -> None:
         """One turn. With `block`, sleep until something is appended to `ready`, a timer fires or a post arrives.
@@ -95,14 +101,6 @@ class EventLoop(ABC):
         From any thread. Where another thread has an operation pending on the file, it is that thread which does all
         this, at its next turn: it may be between reading the number and using it.
         """
-
-    @abstractmethod
-    def schedule(self, deadline: float, target: TimerTarget) -> Timer:
-        """Call `target.expire(timer)` in the turn after `deadline` (finite, on `clock`) has passed. Never early."""
-
-    @abstractmethod
-    def unschedule(self, timer: Timer) -> bool:
-        """Forget a timer; True if it had not expired and will not any more."""
 
     @abstractmethod
     def close(self) -> None:

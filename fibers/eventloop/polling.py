@@ -32,8 +32,8 @@ from . import ownership
 from .clock import MONOTONIC, Clock
 from .contract import EventLoop, LoopStats
 from .pollers import Poller
-from .timers import Timer, TimerTarget, TimerWheel
-from .turns import Direction, Handle
+from .timers import Timer, TimerWheel
+from .turns import READ, Direction, Handle
 from .waiter import CLOSED, RETRY, Outcome, Waiter
 from .waker import SignalWaker, Waker
 
@@ -64,9 +64,6 @@ class PollingLoop(EventLoop):
         "unschedule",
     )
 
-    schedule: Callable[[float, TimerTarget], Timer]
-    unschedule: Callable[[Timer], bool]
-
     def __init__(self, make_poller: Callable[[], Poller], clock: Clock = MONOTONIC) -> None:
         self._make_poller = make_poller
         self.clock = clock
@@ -93,17 +90,21 @@ class PollingLoop(EventLoop):
         self._poller = self._make_poller()
         try:
             self._waker = Waker()
-            self._poller.arm(self._waker.fd, 1, 0)
             self._signals: SignalWaker | None = None
             if self.thread == threading.main_thread().ident:
                 try:
                     self._signals = SignalWaker()
                 except ValueError:
-                    return  # the main thread of a sub-interpreter gets no signals
-                self._poller.arm(self._signals.fd, 1, 0)
+                    pass  # the main thread of a sub-interpreter gets no signals
+            self._arm_wakers()
         except OSError:
             self._poller.close()
             raise
+
+    def _arm_wakers(self) -> None:
+        for waker in (self._waker, self._signals):
+            if waker is not None:
+                self._poller.arm(waker.fd, READ, 0)
 
     # -- from anywhere ------------------------------------------------------------------------------------------
 
@@ -119,27 +120,32 @@ class PollingLoop(EventLoop):
     # -- the turn -----------------------------------------------------------------------------------------------
 
     def turn(self, block: bool) -> None:
-        poller, clock, timers = self._poller, self.clock, self.timers
+        poller, occupied = self._poller, self.timers.occupied
         try:
             if self._inbox:
                 self._run_inbox()
             timeout: float | None = 0.0
             if block and not self.ready and not self._due:
-                deadline = timers.next_deadline()
-                timeout = None if deadline is None else max(0.0, deadline - clock())
+                timeout = None
+                if occupied:
+                    deadline = self.timers.next_deadline()
+                    if deadline is not None:
+                        timeout = max(0.0, deadline - self.clock())
                 self.asleep = True
                 if self._inbox or self.ready:  # posted before the poster could see that it must wake us
                     timeout = 0.0
             self.stats.turns += 1
             events = poller.wait(timeout)
             self.asleep = False
-            self._dispatch(events)
-            while len(events) >= poller.MAX_EVENTS:  # the kernel may have more: all data before any deadline
-                events = poller.wait(0.0)
+            if events:
                 self._dispatch(events)
-            deadline = timers.next_deadline()
-            if self._due or (deadline is not None and deadline <= clock()):
-                self._expire(clock())
+                while len(events) >= poller.MAX_EVENTS:  # the kernel may have more: all data before any deadline
+                    events = poller.wait(0.0)
+                    self._dispatch(events)
+            if occupied or self._due:
+                deadline = self.timers.next_deadline()
+                if self._due or (deadline is not None and deadline <= self.clock()):
+                    self._expire(self.clock())
             if self._inbox:
                 self._run_inbox()
         except BaseException:
@@ -183,7 +189,7 @@ class PollingLoop(EventLoop):
                 if waker is not None and waker.fd == fd:
                     waker.drain()
                     if not poller.edge_triggered:
-                        poller.arm(fd, 1, 0)
+                        poller.arm(fd, READ, 0)
             return False  # else an event of a file that has left: its number means nothing any more
         if bits & poller.INVALID:
             self._evict(handle, CLOSED)
@@ -221,9 +227,16 @@ class PollingLoop(EventLoop):
                         if waiter is not None:
                             direction.waiter = None
                             self.ready.append(waiter)
+                        if (
+                            not self._poller.edge_triggered
+                        ):  # it has forgotten what it reported; to ask twice is harmless
+                            direction.armed = False
+                            handle.registered &= ~direction.interest
+                if not self._poller.edge_triggered:
+                    self._arm_wakers()
                 self._waker.wake()  # its event may be among the lost ones
                 return
-            except Exception as error:  # noqa: BLE001 - another signal handler raised: the batch is still lost
+            except Exception as error:
                 _log.debug("recovering again after %r", error)
 
     # -- files --------------------------------------------------------------------------------------------------
@@ -325,10 +338,9 @@ class PollingLoop(EventLoop):
         epoll and kqueue may be changed from any thread, and the other pollers' tables are dicts.
         """
         with ownership.lock:
-            if handle.registered:
+            if handle.owned:
                 self._poller.forget(handle.fd, handle.registered)
                 handle.registered = 0
-            if handle.owned:
                 self._disown(handle)
                 self.stats.unregistrations += 1
         if threading.get_ident() == self.thread:

@@ -98,15 +98,16 @@ class TimerWheel:
     (narrow slots) against sorting at expiry (wide ones) and has no influence on when a timer expires.
     """
 
-    __slots__ = ("_collected", "_heap", "_sequence", "_slots", "_tick")
+    __slots__ = ("_collected", "_heap", "_sequence", "_tick", "occupied")
 
     def __init__(self, tick: float = 0.001) -> None:
         if not 0.0 < tick < math.inf:
             raise ValueError(f"the tick must be a positive, finite number of seconds, got {tick!r}")
         self._tick = tick
         self._sequence = 0
-        self._slots: dict[int, Timer] = {}
-        # Every key of _slots at least once; besides, numbers whose slot has gone.
+        # Tick number -> slot. The loop looks at it, only to see whether it is empty; it changes nothing.
+        self.occupied: dict[int, Timer] = {}
+        # Every key of `occupied` at least once; besides, numbers whose slot has gone.
         self._heap: list[int] = []
         # Taken out of their slots by an expire() that has not returned.
         self._collected: list[Timer] = []
@@ -125,7 +126,7 @@ class TimerWheel:
         timer.deadline = deadline
         timer.target = target
         timer.sequence = sequence = self._sequence + 1
-        slots = self._slots
+        slots = self.occupied
         if tick in slots:
             slot = slots[tick]
             last = slot.before
@@ -181,7 +182,7 @@ class TimerWheel:
         if self._collected:
             return self._collected[0].deadline
         heap = self._heap
-        slots = self._slots
+        slots = self.occupied
         while heap:
             tick = heap[0]
             if tick in slots:
@@ -197,7 +198,7 @@ class TimerWheel:
         timer is lost: the next call returns it.
         """
         heap = self._heap
-        slots = self._slots
+        slots = self.occupied
         collected = self._collected
         while heap:
             tick = heap[0]
@@ -244,7 +245,7 @@ class TimerWheel:
     def __len__(self) -> int:
         """The number of pending timers. Slow, it walks them: a counter would cost add and cancel a tenth."""
         count = 0
-        for slot in self._slots.values():
+        for slot in self.occupied.values():
             timer = slot.after
             while timer is not slot:
                 count += 1
@@ -253,12 +254,12 @@ class TimerWheel:
 
     def __bool__(self) -> bool:
         """Whether a timer is pending. O(1)."""
-        return bool(self._slots)
+        return bool(self.occupied)
 
     @property
     def slots(self) -> int:
         """The number of ticks that hold a pending timer."""
-        return len(self._slots)
+        return len(self.occupied)
 
     @property
     def heap_size(self) -> int:
@@ -268,7 +269,7 @@ class TimerWheel:
     def _close(self, slot: Timer) -> None:
         """Forget a slot whose last timer was cancelled."""
         tick = slot.sequence
-        slots = self._slots
+        slots = self.occupied
         heap = self._heap
         del slots[tick]
         slot.before = slot.after = _NOBODY
@@ -279,7 +280,7 @@ class TimerWheel:
 
     def _compact(self) -> None:
         """Rebuild the heap from the living slots. O(slots)."""
-        heap = list(self._slots)
+        heap = list(self.occupied)
         heapify(heap)
         self._heap = heap
 

@@ -20,6 +20,7 @@ edge. At first they differ: nobody has tried yet.
 """
 
 from collections import deque
+from collections.abc import Callable
 from time import sleep
 from typing import Final, Protocol
 
@@ -38,10 +39,12 @@ class Home(Protocol):
     thread: int
     closed: bool
     ready: deque[Waiter]
+    schedule: Callable[[float, TimerTarget], Timer]
+    unschedule: Callable[[Timer], bool]
 
-    def schedule(self, deadline: float, target: TimerTarget) -> Timer: ...
-    def unschedule(self, timer: Timer) -> bool: ...
     def unwatch(self, direction: "Direction") -> None: ...
+    def post(self, function: Callable[..., None], *args: object) -> None: ...
+    def release(self, handle: "Handle", finish: Callable[[], None]) -> None: ...
 
 
 class Calling:

@@ -31,18 +31,26 @@ def _numeric(host: str | bytes, family: int) -> bool:
 def _needs_no_thread(host: Any, port: Any, family: int) -> bool:
     if not (port is None or isinstance(port, int) or (isinstance(port, str | bytes) and port.isdigit())):
         return False  # service names are looked up in files
-    return host is None or host in ("", b"") or not isinstance(host, str | bytes | bytearray) or _numeric(host, family)
+    return host is None or host in ("", b"") or not isinstance(host, str | bytes) or _numeric(host, family)
 
 
 def getaddrinfo(
-    host: bytes | str | None, port: bytes | str | int | None, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    host: bytes | str | None,
+    port: bytes | str | int | None,
+    family: int = 0,
+    type: int = 0,
+    proto: int = 0,
+    flags: int = 0,
 ) -> list[tuple[AddressFamily, SocketKind, int, str, Any]]:
     """As `socket.getaddrinfo`; only the calling fiber waits. Numeric addresses do without a thread."""
     if _needs_no_thread(host, port, family):
         found = _socket.getaddrinfo(host, port, family, type, proto, flags)
     else:
         found = to_thread(_socket.getaddrinfo, host, port, family, type, proto, flags)
-    return [(_enum(AddressFamily, af), _enum(SocketKind, kind), proto, name, address) for af, kind, proto, name, address in found]
+    return [
+        (_enum(AddressFamily, af), _enum(SocketKind, kind), proto, name, address)
+        for af, kind, proto, name, address in found
+    ]
 
 
 def _enum(kind: Any, value: int) -> Any:

@@ -12,7 +12,8 @@ The order in which things are looked at, in every operation:
 4. Interrupted (cancelled, killed) only when about to wait: what has been received is never thrown away.
 
 A short read means that the buffer is empty only for TCP without flags, before a hang-up has been seen; there the latch
-is cleared without the failing call (see turns.py on how that cannot lose an edge).
+is cleared without the failing call (see turns.py on how that cannot lose an edge). For unix streams the kernel is asked
+how much is left, which is cheaper than a call that fails.
 """
 
 import errno
@@ -29,7 +30,7 @@ from ..runtime import sleep
 from ..scheduler import get_scheduler
 from ..scheduler import state as thread
 from .names import resolve
-from .state import CREDIT, State, adopt, claim, state_of, states
+from .state import CREDIT, State, adopt, claim, empty, state_of, states
 
 _recv: Final = Raw.recv
 _send: Final = Raw.send
@@ -83,9 +84,8 @@ def blocking(sock: Any, state: State, direction: Direction, size: int, call: Cal
                 if outcome is TIMED_OUT:
                     raise TimeoutError("timed out") from None
                 continue
-            if size and state.shortcut and not direction.hangup:
-                if (result if result.__class__ is int else len(result)) < size:
-                    direction.drained = seen
+            if size and not direction.hangup and _short(result, size) and (state.shortcut is True or empty(state)):
+                direction.drained = seen
             return result
     finally:
         direction.waiter = None
@@ -95,6 +95,11 @@ def blocking(sock: Any, state: State, direction: Direction, size: int, call: Cal
             direction.holder = None
     # Closed, or moved to another loop: `claim` knows which.
     return blocking(sock, state, claim(state, direction, loop), size, call, *args)
+
+
+def _short(result: Any, size: int) -> bool:
+    """Is what a receiving call returned (the bytes, or their number) less than was asked for?"""
+    return (result if result.__class__ is int else len(result)) < size
 
 
 def _queue(direction: Direction, scheduler: Any, me: Any, deadline: float) -> bool:
@@ -136,9 +141,8 @@ def perform(sock: Any, state: State, direction: Direction, size: int, call: Call
         except BlockingIOError:
             direction.drained = seen
         else:
-            if size and state.shortcut and not direction.hangup:
-                if (result if result.__class__ is int else len(result)) < size:
-                    direction.drained = seen
+            if size and not direction.hangup and _short(result, size) and (state.shortcut is True or empty(state)):
+                direction.drained = seen
             state.credit -= 1
             if state.credit < 0:
                 give_way(state)
@@ -183,7 +187,7 @@ def recv(self: Any, bufsize: int, flags: int = 0, /) -> bytes:
             except BlockingIOError:
                 direction.drained = seen
             else:
-                if len(data) < bufsize and state.shortcut and not direction.hangup:
+                if len(data) < bufsize and not direction.hangup and (state.shortcut is True or empty(state)):
                     direction.drained = seen
                 state.credit -= 1
                 if state.credit < 0:
@@ -203,7 +207,7 @@ def recv(self: Any, bufsize: int, flags: int = 0, /) -> bytes:
                     if not direction.closed:
                         seen = direction.edges
                         data = _recv(self, bufsize)
-                        if len(data) < bufsize and state.shortcut and not direction.hangup:
+                        if len(data) < bufsize and not direction.hangup and (state.shortcut is True or empty(state)):
                             direction.drained = seen
                         return data
                 except BlockingIOError:  # a spurious wake-up
@@ -228,7 +232,9 @@ def _recv_flags(sock: Any, state: State, bufsize: int, flags: int) -> bytes:
     if flags & MSG_WAITALL and not flags & MSG_PEEK and state.timeout != 0.0:
         collected = bytearray()
 
-        def fill(sock: Any) -> None:  # one operation, holding the turn: the kernel's WAITALL only waits in blocking mode
+        def fill(
+            sock: Any,
+        ) -> None:  # one operation, holding the turn: the kernel's WAITALL only waits in blocking mode
             while len(collected) < bufsize:
                 data = _recv(sock, bufsize - len(collected), flags)
                 if not data:
@@ -365,7 +371,7 @@ def sendmsg(self: Any, buffers: Any, ancdata: Any = (), flags: int = 0, address:
 
 
 def _patiently(sock: Any, state: State, call: Callable[..., Any], *args: Any) -> Any:
-    """Send a datagram. An unconnected unix one to a full queue would block without any edge to come: try again by the clock."""
+    """Send a datagram. An unconnected unix one to a full queue would block with no edge to come: by the clock, then."""
     if Raw.family.__get__(sock) != AF_UNIX or Raw.type.__get__(sock) == SOCK_STREAM or state.timeout == 0.0:
         return perform(sock, state, state.writing, 0, call, *args)
     return _by_the_clock(state, BlockingIOError, call, sock, *args)

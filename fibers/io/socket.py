@@ -10,18 +10,22 @@ thread in which it last waited; see OwnershipError. `close()` wakes every fiber 
 ClosedError, an OSError with EBADF.
 """
 
+# Names that the star brings in are defined again below: that is what a drop-in does.
+# mypy: disable-error-code="no-redef, assignment, misc"
+
 import _socket
 import errno
 import os
 import socket as std
-from socket import *  # noqa: F403 - the constants: a drop-in must have them all
+from socket import *
 from stat import S_ISREG
 from typing import Any, Self
 
 from ..scheduler import check_seconds
 from . import operations
-from .names import getaddrinfo, gethostbyaddr, gethostbyname, gethostbyname_ex, getnameinfo
-from .state import adopt, close, detach, state_of
+from . import state as _state
+from .names import getaddrinfo
+from .state import adopt, state_of
 
 __all__ = [*std.__all__, "fromshare"] if hasattr(std, "fromshare") else [*std.__all__]
 
@@ -74,16 +78,15 @@ class socket(std.socket):  # noqa: N801
 
     def dup(self) -> Self:
         """A second socket on the same open file, with an fd and a registration of its own."""
-        other = super().dup()
-        return other
+        return super().dup()
 
     def detach(self) -> int:
         """Close the socket object without closing its fd, which is returned. Who waits on it gets ClosedError."""
         self._closed = True
-        return detach(self)
+        return _state.detach(self)
 
     def _real_close(self, _ss: Any = None) -> None:
-        close(self)
+        _state.close(self)
 
     def _sendfile_use_sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         self._check_sendfile_params(file, offset, count)  # type: ignore[attr-defined]
@@ -121,9 +124,9 @@ def _take(made: _socket.socket) -> socket:
     return mine
 
 
-def socketpair(family: int | None = None, type: int = SOCK_STREAM, proto: int = 0) -> tuple[socket, socket]:  # noqa: F405
+def socketpair(family: int | None = None, type: int = SOCK_STREAM, proto: int = 0) -> tuple[socket, socket]:
     """As `socket.socketpair`."""
-    left, right = _socket.socketpair(AF_UNIX if family is None else family, type, proto)  # noqa: F405
+    left, right = _socket.socketpair(AF_UNIX if family is None else family, type, proto)
     return _take(left), _take(right)
 
 
@@ -145,7 +148,7 @@ def create_connection(
     """As `socket.create_connection`: try the addresses of a host in turn, `timeout` seconds for each."""
     host, port = address
     errors: list[OSError] = []
-    for family, kind, proto, _, target in getaddrinfo(host, port, 0, SOCK_STREAM):  # noqa: F405
+    for family, kind, proto, _, target in getaddrinfo(host, port, 0, SOCK_STREAM):
         sock = None
         try:
             sock = socket(family, kind, proto)

@@ -16,8 +16,11 @@ import threading
 import weakref
 from _socket import SOCK_STREAM
 from _socket import socket as Raw  # noqa: N812
+from array import array
 from collections.abc import Callable
-from socket import AF_INET, AF_INET6
+from fcntl import ioctl
+from socket import AF_INET, AF_INET6, AF_UNIX
+from termios import FIONREAD
 from typing import Any, Final
 
 from ..errors import ClosedError
@@ -33,12 +36,15 @@ class State:
 
     __slots__ = ("credit", "handle", "reading", "shortcut", "timeout", "watch", "writing")
 
-    def __init__(self, handle: Handle, timeout: float | None, shortcut: bool) -> None:
+    def __init__(self, handle: Handle, timeout: float | None, shortcut: "bool | array[int]") -> None:
         self.handle = handle
         self.reading = handle.reading
         self.writing = handle.writing
         self.timeout = timeout  # None, 0.0 or seconds, as settimeout has it
-        self.shortcut = shortcut  # a short read proves the buffer empty: TCP only (2 x AF_INET, SOCK_STREAM)
+        # What a short read proves. TCP (True): the buffer is empty. Unix streams: nothing, since a read stops at passed
+        # fds with data behind them; but the kernel can be asked, into this array, for a third of what a failing read
+        # costs. All others (False): nothing.
+        self.shortcut = shortcut
         self.credit = CREDIT
         self.watch: _Watch | None = None
 
@@ -70,11 +76,32 @@ def adopt(sock: Any, fresh: bool = False) -> State:
         handle = scheduler.loop.handle(fd) if fresh else Handle(fd, scheduler.loop)
     else:
         handle = Handle(fd, None)
-    state = State(handle, timeout, Raw.type.__get__(sock) == SOCK_STREAM and Raw.family.__get__(sock) in (AF_INET, AF_INET6))
+    state = State(handle, timeout, _shortcut(sock))
     state.watch = watch = _Watch(sock, _dropped)
     watch.key = id(sock)
     states[id(sock)] = state
     return state
+
+
+def _shortcut(sock: Any) -> "bool | array[int]":
+    if Raw.type.__get__(sock) != SOCK_STREAM:
+        return False
+    family = Raw.family.__get__(sock)
+    if family == AF_UNIX:
+        return array("i", [0])
+    return family in (AF_INET, AF_INET6)
+
+
+def empty(state: State) -> bool:
+    """After a short read of a stream: is nothing left in the socket's buffer? (False: perhaps not.)"""
+    shortcut = state.shortcut
+    if shortcut is True or shortcut is False:
+        return shortcut
+    try:
+        ioctl(state.handle.fd, FIONREAD, shortcut)
+    except OSError:
+        return False
+    return not shortcut[0]
 
 
 def _dropped(watch: _Watch) -> None:

@@ -83,9 +83,7 @@ class SelectPoller:
         if timeout is not None:
             timeout = 0.0 if timeout <= 0.0 else min(timeout, LONGEST_WAIT)
         try:
-            readable, writable, urgent = select(
-                self._read, self._write, self._read if _URGENT else _NOTHING, timeout
-            )
+            readable, writable, urgent = select(self._read, self._write, self._read if _URGENT else _NOTHING, timeout)
         except OSError as error:
             if error.errno != errno.EBADF:
                 raise
