@@ -76,6 +76,8 @@ class Carriers:
         "thread",
     )
 
+    handoff: Any
+
     def __init__(self, loop: EventLoop) -> None:
         self.loop = loop
         self.thread = threading.get_ident()
@@ -89,7 +91,7 @@ class Carriers:
         self._reports: WeakSet[Report] = WeakSet()  # errors that nobody has retrieved so far
         self.main = self._main_fiber()
         self.current: Fiber[Any] | None = self.main
-        self.handoff: Any = self.main  # the fiber that control is being given to; None: retire
+        self.handoff = self.main  # the fiber that control is being given to; None: retire
         self._launch()
 
     def _main_fiber(self) -> Fiber[Any]:
@@ -231,7 +233,7 @@ class Carriers:
         ready, idle = self.ready, self.idle
         while True:
             fiber: Any = self.handoff
-            self.current = fiber
+            self.current = self.handoff
             ready.popleft()
             if fiber._done:  # cancelled before it started
                 self.current = None
@@ -248,7 +250,7 @@ class Carriers:
                         fiber._result = fiber._context.run(fiber._fn, *fiber._args)
                     self.current = None
                 except GreenletExit:
-                    if self.current is not fiber:
+                    if fiber is not self.current:
                         return  # this greenlet is being deallocated; nothing here is ours to touch
                     self.current = None
                     fiber._result = None  # how greenlets say "stop"

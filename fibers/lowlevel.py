@@ -93,7 +93,7 @@ def _wait(fd: int | Any, interest: int, events: int, timeout: float | None) -> N
     else:
         finish = _nothing
     loop = scheduler.loop
-    handle = loop.handle(number)
+    handle = loop.handle(number, True)
     direction: Direction = handle.reading if interest == READ else handle.writing
     try:
         while True:

@@ -21,11 +21,12 @@ FLOORS = [
             "eventloop/waiter",
             "eventloop/turns",
             "eventloop/contract",
-            "eventloop/ownership",
             "eventloop/descriptor",
+            "eventloop/ownership",
             "eventloop/waker",
             "eventloop/pollers/__init__",
             "eventloop/pollers/*",
+            "eventloop/lifetime",
             "eventloop/polling",
             "eventloop/libevent*",
             "eventloop/__init__",
@@ -51,7 +52,7 @@ FLOORS = [
     ),
     # Two wings in one order: sync first, so that io may import sync and sync never io.
     Floor(2, "sync", ["threads", "sync", "sync/*", "channel", "group", "signals"], third_party=["greenlet"]),
-    Floor(2, "io", ["io/state", "io/operations", "io/[!_]*", "io/__init__"], third_party=["greenlet"]),
+    Floor(2, "io", ["io/state", "io/names", "io/waiting", "io/operations", "io/[!_]*", "io/__init__"], third_party=["greenlet"]),
     Floor(
         3,
         "leaves",

@@ -72,8 +72,10 @@ class EventLoop(ABC):
         """End the kernel wait, if there is one. Any thread."""
 
     @abstractmethod
-    def handle(self, fd: int) -> Handle:
-        """A handle for a file just opened. If this number was known, that file is gone: its waiters get CLOSED."""
+    def handle(self, fd: int, fresh: bool) -> Handle:
+        """A handle for an open file. `fresh`: it was opened just now; if the number was known, that file is gone, and its
+        waiters get CLOSED.
+        """
 
     @abstractmethod
     def claim(self, handle: Handle) -> Handle:

@@ -13,7 +13,7 @@ import threading
 from typing import Final
 
 from ..errors import OwnershipError
-from .turns import Handle
+from .descriptor import Descriptor
 
 _STRICT_VALUES: Final = {"": False, "default": False, "strict": True}
 
@@ -29,10 +29,10 @@ def _read_strict() -> bool:
 STRICT: Final = _read_strict()
 
 lock = threading.RLock()
-owners: dict[int, Handle] = {}
+owners: dict[int, Descriptor] = {}
 
 
-def refuse(handle: Handle, thread: int) -> OwnershipError:
+def refuse(handle: Descriptor, thread: int) -> OwnershipError:
     """The error for a wait in `thread` on a file that another thread's loop owns."""
     names = {each.ident: each.name for each in threading.enumerate()}
     owner = handle.loop

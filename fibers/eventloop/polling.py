@@ -1,16 +1,13 @@
-"""The lifetime loop: each file is registered once, at its first wait, and unregistered once, when it is closed.
+"""The loop over a poller: one turn after the other.
 
 Facts (Linux 6.18, and as documented for kqueue), and what follows:
 
-* Registering at construction wakes for nothing: an unconnected TCP socket in epoll reports OUT|HUP at once. So a file is
-  registered when an operation on it first comes up short, for that direction; the other direction is added at its own
-  first wait. Both registration calls report what is ready already, so nothing is missed between trying and registering.
 * Edge-triggered epoll reports an arrival once. What is not drained raises no second event, hence the latch and the turn
-  (see turns.py). An event is a hint: epoll hands back only a number, so an event may be of the file that had the number
+  (turns.py). An event is a hint: epoll hands back only a number, so an event may be of the file that had the number
   before. Every woken operation tries again, so that costs a system call and nothing else.
 * ERR and HUP count as an edge in both directions and are not remembered otherwise: refused UDP sockets, FIFOs, ptys and
-  re-connected sockets block again afterwards. Only "hang-up seen" is kept, and all it does is to forbid the shortcut that
-  takes a short read for an empty buffer (data and FIN can share one edge).
+  re-connected sockets block again afterwards. Only "hang-up seen" is kept, and all it does is to forbid the shortcut
+  that takes a short read for an empty buffer (data and FIN can share one edge).
 * CPython runs signal handlers wherever it likes, also right after `poll()` has returned its list, and a handler that
   raises throws that list away. So an exception between the wait and the end of dispatch means "a batch is lost": every
   file counts as ready and every waiter tries again.
@@ -27,20 +24,21 @@ from collections.abc import Callable
 from typing import Final
 from weakref import WeakSet
 
-from ..errors import ClosedError
 from . import ownership
 from .clock import MONOTONIC, Clock
-from .contract import EventLoop, LoopStats
+from .contract import LoopStats
+from .descriptor import Descriptor
+from .lifetime import LifetimeFiles
 from .pollers import Poller
 from .timers import Timer, TimerWheel
-from .turns import READ, Direction, Handle
-from .waiter import CLOSED, RETRY, Outcome, Waiter
+from .turns import READ
+from .waiter import CLOSED, RETRY, Waiter
 from .waker import SignalWaker, Waker
 
 _log: Final = logging.getLogger("fibers.eventloop")
 
 
-class PollingLoop(EventLoop):
+class PollingLoop(LifetimeFiles):
     """The event loop over a Poller. `make_poller` is called again in a forked child."""
 
     __slots__ = (
@@ -48,9 +46,7 @@ class PollingLoop(EventLoop):
         "_due",
         "_inbox",
         "_make_poller",
-        "_poller",
         "_signals",
-        "_table",
         "_waker",
         "asleep",
         "clock",
@@ -73,7 +69,7 @@ class PollingLoop(EventLoop):
         self.closed = False
         self._inbox: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
         self.asleep = False
-        self._table: dict[int, Handle] = {}
+        self._table: dict[int, Descriptor] = {}
         self._due: deque[Timer] = deque()
         self._new_timers()
         self._open()
@@ -181,7 +177,7 @@ class PollingLoop(EventLoop):
                     direction.waiter = None
                     append(waiter)
 
-    def _unusual(self, fd: int, bits: int, handle: Handle | None) -> bool:
+    def _unusual(self, fd: int, bits: int, handle: Descriptor | None) -> bool:
         """Events that need more than counting. True if there is an edge to be counted for the handle."""
         poller = self._poller
         if handle is None:
@@ -239,116 +235,6 @@ class PollingLoop(EventLoop):
             except Exception as error:
                 _log.debug("recovering again after %r", error)
 
-    # -- files --------------------------------------------------------------------------------------------------
-
-    def handle(self, fd: int) -> Handle:
-        stale = ownership.owners.get(fd)
-        if stale is not None:
-            with ownership.lock:
-                if ownership.owners.get(fd) is stale:
-                    evict(stale)
-        return Handle(fd, self)
-
-    def claim(self, handle: Handle) -> Handle:
-        with ownership.lock:
-            if handle.closed:
-                raise ClosedError(f"fd {handle.fd} was closed")
-            owner = handle.loop
-            if owner is self:
-                return handle
-            if handle.owned and isinstance(owner, PollingLoop) and not owner.closed:
-                if ownership.STRICT or handle.pending():
-                    raise ownership.refuse(handle, self.thread)
-                owner._evict(handle, RETRY)
-                self.stats.moves += 1
-            return Handle(handle.fd, self)
-
-    def watch(self, direction: Direction, deadline: float) -> bool:
-        handle = direction.handle
-        if not direction.armed:
-            fresh = not handle.owned
-            if fresh and not self._own(handle):
-                return False
-            try:
-                self._poller.arm(handle.fd, direction.interest, handle.registered)
-            except PermissionError:
-                self._disown(handle)  # epoll has no use for regular files: they never block
-                return False
-            except BaseException:
-                if fresh:
-                    self._disown(handle)
-                raise
-            if fresh:
-                self.stats.registrations += 1
-            elif handle.registered:
-                self.stats.modifications += 1
-            handle.registered |= direction.interest
-            direction.armed = True
-        if deadline < direction.alarm:
-            direction.set_alarm(deadline)
-        return True
-
-    def unwatch(self, direction: Direction) -> None:
-        if not self._poller.edge_triggered and direction.armed:
-            direction.armed = False
-            direction.handle.registered &= ~direction.interest
-            self._poller.disarm(direction.handle.fd, direction.interest)
-
-    def release(self, handle: Handle, finish: Callable[[], None]) -> None:
-        if threading.get_ident() == self.thread:
-            self._evict(handle, CLOSED)
-            handle.settle()
-            finish()
-            return
-        with ownership.lock:
-            pending = handle.pending()
-            if not pending:
-                self._evict(handle, CLOSED)
-            handle.closed = handle.reading.closed = handle.writing.closed = True
-        if pending:
-            self.post(self.release, handle, finish)
-        else:
-            handle.settle()
-            finish()
-
-    def _own(self, handle: Handle) -> bool:
-        with ownership.lock:
-            if handle.closed:
-                return False
-            stale = ownership.owners.get(handle.fd)
-            if stale is not None and stale is not handle:
-                evict(stale)
-            ownership.owners[handle.fd] = self._table[handle.fd] = handle
-            handle.owned = True
-        return True
-
-    def _disown(self, handle: Handle) -> None:
-        """Take the file out of the tables; from any thread, under the lock."""
-        with ownership.lock:
-            handle.owned = False
-            handle.reading.armed = handle.writing.armed = False
-            for table in (self._table, ownership.owners):
-                if table.get(handle.fd) is handle:
-                    del table[handle.fd]
-
-    def _evict(self, handle: Handle, outcome: Outcome) -> None:
-        """Unregister, take out of the tables, wake the waiters. From any thread, which then holds the lock.
-
-        The unregistration is done here and now, not posted: a posted one might find a successor of the number.
-        epoll and kqueue may be changed from any thread, and the other pollers' tables are dicts.
-        """
-        with ownership.lock:
-            if handle.owned:
-                self._poller.forget(handle.fd, handle.registered)
-                handle.registered = 0
-                self._disown(handle)
-                self.stats.unregistrations += 1
-        if threading.get_ident() == self.thread:
-            handle.close(outcome)
-        else:
-            handle.closed = handle.reading.closed = handle.writing.closed = True
-            self.post(handle.close, outcome)
-
     # -- the end ------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -356,10 +242,10 @@ class PollingLoop(EventLoop):
             return
         self.closed = True
         with ownership.lock:
-            for handle in list(self._table.values()):
-                self._disown(handle)
-                handle.registered = 0
-                handle.close(RETRY)
+            for descriptor in list(self._table.values()):
+                self._disown(descriptor)
+                descriptor.registered = 0
+                descriptor.close(RETRY)
         while self._inbox:
             self._run_inbox()
         self._shut()
@@ -382,15 +268,6 @@ class PollingLoop(EventLoop):
         self.asleep = False
         self._new_timers()
         self._open()
-
-
-def evict(handle: Handle) -> None:
-    """The number of this handle's file was seen on another file: it is gone. Under the lock, from any thread."""
-    loop = handle.loop
-    if isinstance(loop, PollingLoop) and not loop.closed:
-        loop._evict(handle, CLOSED)
-    else:
-        ownership.owners.pop(handle.fd, None)
 
 
 _loops: WeakSet[PollingLoop] = WeakSet()

@@ -181,19 +181,16 @@ class Direction:
 class Handle:
     """One open file as a loop sees it: two directions. What the socket layer holds for each of its sockets.
 
-    `loop` is the loop that it was made for, or None for a file first used where no loop runs; the file is *owned* by
-    that loop from its first wait. A file that moves to another loop gets a new handle there, so that whatever is
-    still under way for the old one (a posted request, a timer) can never hit the new one, nor a later file of the
-    same number.
+    `loop` is the loop that it was made for, or None for a file first used where no loop runs. A file that moves to
+    another loop gets a new handle there, so that whatever is still under way for the old one (a posted request, a
+    timer) can never hit the new one, nor a later file of the same number.
     """
 
-    __slots__ = ("closed", "fd", "loop", "owned", "reading", "registered", "writing")
+    __slots__ = ("closed", "fd", "loop", "reading", "writing")
 
     def __init__(self, fd: int, loop: Home | None) -> None:
         self.fd = fd
         self.loop = loop
-        self.owned = False
-        self.registered = 0  # interest bits that the kernel has
         self.closed = False
         self.reading = Direction(self, READ, loop)
         self.writing = Direction(self, WRITE, loop)
@@ -207,9 +204,13 @@ class Handle:
         """Is a thread inside a system call on this file, as far as it said so?"""
         return self.reading.holder is CALLING or self.writing.holder is CALLING
 
+    def mark_closed(self) -> None:
+        """No operation may begin to wait on it any more. From any thread."""
+        self.closed = self.reading.closed = self.writing.closed = True
+
     def close(self, outcome: Outcome = CLOSED) -> None:
         """Mark closed and wake all waiters. In the loop's thread, or where no loop runs."""
-        self.closed = self.reading.closed = self.writing.closed = True
+        self.mark_closed()
         self.reading.wake_all(outcome)
         self.writing.wake_all(outcome)
 
@@ -223,13 +224,3 @@ class Handle:
             if not self.calling():
                 return
             sleep(0.000_01)
-
-    def forget_all(self) -> None:
-        """In a forked child: nobody waits, nothing is registered, anything may be ready."""
-        self.owned = False
-        self.registered = 0
-        for direction in (self.reading, self.writing):
-            direction.waiter = direction.queue = direction.timer = direction.holder = None
-            direction.alarm = FOREVER
-            direction.armed = False
-            direction.edges += 1

@@ -22,7 +22,7 @@ from stat import S_ISREG
 from typing import Any, Self
 
 from ..scheduler import check_seconds
-from . import operations
+from . import connecting, operations
 from . import state as _state
 from .names import getaddrinfo
 from .state import adopt, state_of
@@ -47,8 +47,8 @@ class socket(std.socket):  # noqa: N801
     sendall = operations.sendall
     sendto = operations.sendto
     sendmsg = operations.sendmsg
-    connect = operations.connect
-    connect_ex = operations.connect_ex
+    connect = connecting.connect
+    connect_ex = connecting.connect_ex
 
     def accept(self) -> tuple["socket", Any]:
         """As `socket.accept`."""

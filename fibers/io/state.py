@@ -73,7 +73,7 @@ def adopt(sock: Any, fresh: bool = False) -> State:
     Raw.settimeout(sock, 0.0)
     scheduler = thread.scheduler
     if scheduler is not None and not scheduler.closed:
-        handle = scheduler.loop.handle(fd) if fresh else Handle(fd, scheduler.loop)
+        handle = scheduler.loop.handle(fd, fresh)
     else:
         handle = Handle(fd, None)
     state = State(handle, timeout, _shortcut(sock))
@@ -108,7 +108,7 @@ def _dropped(watch: _Watch) -> None:
     state = states.pop(watch.key, None)
     if state is not None:
         handle = state.handle
-        if handle.owned and handle.loop is not None and not handle.loop.closed:
+        if handle.loop is not None and not handle.loop.closed:
             handle.loop.post(handle.loop.release, handle, _nothing)
 
 

@@ -37,10 +37,10 @@ TARGET = Target()
 
 def check_structure(wheel: TimerWheel) -> None:
     """Each slot is in the heap, a sound ring, with a true lower bound; no more dead ticks than living."""
-    assert set(wheel._slots) <= set(wheel._heap)
+    assert set(wheel.occupied) <= set(wheel._heap)
     assert wheel.slots <= wheel.heap_size <= 2 * wheel.slots
     total = 0
-    for tick, slot in wheel._slots.items():
+    for tick, slot in wheel.occupied.items():
         assert slot.sequence == tick
         assert slot.after is not slot, f"tick {tick} is empty but still in the dict"
         timer = slot.after

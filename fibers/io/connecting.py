@@ -1,0 +1,77 @@
+"""Connecting: start, wait until the socket can be written, ask how it went.
+
+Facts. A connection attempt that is under way ends with an edge for writing, and SO_ERROR holds its outcome, once; an
+event is only a hint, so "no error" is believed only if there is a peer. A unix socket whose peer's backlog is full is
+another matter: the kernel says EAGAIN, reports one edge at once and none when there is room.
+"""
+
+import errno
+import os
+from _socket import SO_ERROR, SOL_SOCKET
+from _socket import socket as Raw  # noqa: N812
+from socket import AF_UNIX
+from typing import Any
+
+from ..errors import ClosedError
+from .names import resolve
+from .state import State, state_of
+from .waiting import blocking, by_the_clock
+
+
+def connect(self: Any, address: Any, /) -> None:
+    """As `socket.connect`. Host names are looked up without blocking the thread."""
+    state = state_of(self)
+    address = resolve(self, address)
+    if state.timeout == 0.0:
+        Raw.connect(self, address)
+        return
+    error = _start_connecting(self, state, address)
+    if error == errno.EINPROGRESS:
+        blocking(self, state, state.writing, 0, _connected)
+    elif error:
+        raise OSError(error, os.strerror(error))
+
+
+def connect_ex(self: Any, address: Any, /) -> int:
+    """As `socket.connect_ex`: the errno instead of an exception of the connection itself; EAGAIN for a timeout."""
+    state = state_of(self)
+    address = resolve(self, address)
+    if state.timeout == 0.0:
+        return Raw.connect_ex(self, address)
+    try:
+        error = _start_connecting(self, state, address)
+        if error == errno.EINPROGRESS:
+            blocking(self, state, state.writing, 0, _connected)
+            return 0
+    except ClosedError:
+        raise
+    except TimeoutError as timeout:
+        return timeout.errno or errno.EAGAIN
+    except OSError as failed:
+        return failed.errno or errno.EIO
+    return error
+
+
+def _start_connecting(sock: Any, state: State, address: Any) -> int:
+    seen = state.writing.edges
+    error = Raw.connect_ex(sock, address)
+    if error == errno.EINPROGRESS:
+        state.writing.drained = seen  # nothing to ask before the kernel says so
+    elif error == errno.EAGAIN and Raw.family.__get__(sock) == AF_UNIX:
+        # A full backlog. The kernel reports one edge at once and none when there is room.
+        by_the_clock(state, BlockingIOError, Raw.connect, sock, address)
+        return 0
+    return error
+
+
+def _connected(sock: Any) -> None:
+    """Has the connection attempt ended? Raises its error; BlockingIOError if not yet (an event is only a hint)."""
+    error = Raw.getsockopt(sock, SOL_SOCKET, SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
+    try:
+        Raw.getpeername(sock)
+    except OSError as unconnected:
+        if unconnected.errno == errno.ENOTCONN:
+            raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS)) from None
+        raise

@@ -1,0 +1,168 @@
+"""How an operation waits: try, wait for an edge, try again, as long as the timeout allows.
+
+The order in which things are looked at, in every operation:
+
+1. Is somebody else's operation under way in this direction? Then queue for the turn (turns.py).
+2. Does the latch say that trying is worth it? If not, wait at once: one failing system call saved per request.
+3. Woken by an edge, a deadline or a close: closed is an error; in the other cases try, so that data beats a timeout.
+4. Interrupted (cancelled, killed) only when about to wait: what has been received is never thrown away.
+
+A short read means that the buffer is empty only for TCP without flags, before a hang-up has been seen; there the latch
+is cleared without the failing call (see turns.py on how that cannot lose an edge). For unix streams the kernel is asked
+how much is left, which is cheaper than a call that fails.
+"""
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+from ..eventloop import CALLING, FOREVER, TIMED_OUT, Direction
+from ..runtime import sleep
+from ..scheduler import get_scheduler
+from ..scheduler import state as thread
+from .state import CREDIT, State, claim, empty
+
+
+def blocking(sock: Any, state: State, direction: Direction, size: int, call: Callable[..., Any], *args: Any) -> Any:
+    """Make `call(sock, *args)` in its turn, waiting for edges, until it does not raise BlockingIOError.
+
+    `size` > 0 says that the call reads at most that many bytes of a stream and may use the short-read shortcut.
+    """
+    timeout = state.timeout
+    if timeout == 0.0:
+        return call(sock, *args)
+    scheduler = thread.scheduler
+    if scheduler is None:
+        scheduler = get_scheduler()
+    me = scheduler.current
+    if me is None:
+        raise scheduler.refuse()
+    loop = scheduler.loop
+    if direction.loop is not loop:
+        direction = claim(state, direction, loop)
+    deadline = me.deadline = FOREVER if timeout is None else loop.clock() + timeout
+    holder = direction.holder
+    if holder is None or holder is CALLING:
+        direction.holder = me
+    elif not _queue(direction, scheduler, me, deadline):
+        return blocking(sock, state, claim(state, direction, loop), size, call, *args)
+    outcome = None
+    try:
+        while not direction.closed:
+            if direction.edges == direction.drained:
+                if me.interrupt:
+                    raise me.interruption()
+                me.waiting = direction
+                direction.waiter = me
+                scheduler.current = None
+                if (direction.armed and deadline >= direction.alarm) or _watch(direction, scheduler, me, deadline):
+                    state.credit = CREDIT
+                    outcome = scheduler.park(me)
+                    if direction.closed:
+                        break
+            seen = direction.edges
+            try:
+                result = call(sock, *args)
+            except BlockingIOError:
+                direction.drained = seen
+                if outcome is TIMED_OUT:
+                    raise TimeoutError("timed out") from None
+                continue
+            if size and not direction.hangup and _short(result, size) and (state.shortcut is True or empty(state)):
+                direction.drained = seen
+            return result
+    finally:
+        direction.waiter = None
+        if direction.queue:
+            direction.release()
+        else:
+            direction.holder = None
+    # Closed, or moved to another loop: `claim` knows which.
+    return blocking(sock, state, claim(state, direction, loop), size, call, *args)
+
+
+def _short(result: Any, size: int) -> bool:
+    """Is what a receiving call returned (the bytes, or their number) less than was asked for?"""
+    return (result if result.__class__ is int else len(result)) < size
+
+
+def _queue(direction: Direction, scheduler: Any, me: Any, deadline: float) -> bool:
+    """Wait for the turn, which is `me`'s on return. False if the direction was closed or moved meanwhile."""
+    if me.interrupt:
+        raise me.interruption()
+    scheduler.current = None
+    me.waiting = direction
+    direction.enqueue(me)
+    if deadline < direction.alarm:
+        direction.set_alarm(deadline)
+    outcome = scheduler.park(me)
+    if outcome is TIMED_OUT:
+        raise TimeoutError("timed out")
+    return outcome is None
+
+
+def _watch(direction: Direction, scheduler: Any, me: Any, deadline: float) -> bool:
+    """Have the loop watch the direction. False, and `me` goes on running, if there is nothing to wait for."""
+    try:
+        watched: bool = scheduler.loop.watch(direction, deadline)
+    except BaseException:
+        direction.waiter = None
+        scheduler.current = me
+        raise
+    if not watched:
+        direction.waiter = None
+        scheduler.current = me
+    return watched
+
+
+def perform(sock: Any, state: State, direction: Direction, size: int, call: Callable[..., Any], *args: Any) -> Any:
+    """One operation that is one system call: try, and wait if it would block. `size` as in `blocking`."""
+    if direction.holder is None and direction.edges != direction.drained:
+        direction.holder = CALLING
+        seen = direction.edges
+        try:
+            result = call(sock, *args)
+        except BlockingIOError:
+            direction.drained = seen
+        else:
+            if size and not direction.hangup and _short(result, size) and (state.shortcut is True or empty(state)):
+                direction.drained = seen
+            state.credit -= 1
+            if state.credit < 0:
+                give_way(state)
+            return result
+        finally:
+            if direction.holder is CALLING:
+                direction.holder = None
+    return blocking(sock, state, direction, size, call, *args)
+
+
+def give_way(state: State) -> None:
+    """A fiber that is always served without waiting lets the others run now and then. It is not interrupted here."""
+    state.credit = CREDIT
+    scheduler = thread.scheduler
+    if scheduler is not None:
+        me = scheduler.current
+        if me is not None and state.timeout != 0.0:
+            scheduler.current = None
+            scheduler.ready.append(me)
+            scheduler.park(me)
+
+
+def by_the_clock(state: State, again: type[OSError], call: Callable[..., Any], *args: Any) -> Any:
+    """Try, and try again after 1, 2, 4 … 50 ms: for would-blocks that no edge follows."""
+    timeout = state.timeout
+    clock = get_scheduler().loop.clock
+    deadline = FOREVER if timeout is None else clock() + timeout
+    pause = 0.001
+    while True:
+        try:
+            return call(*args)
+        except again as error:
+            if error.errno not in (errno.EAGAIN, errno.ENOBUFS):
+                raise
+            left = deadline - clock()
+            if left <= 0:
+                raise TimeoutError("timed out") from None
+        sleep(min(pause, left))
+        pause = min(pause * 2, 0.05)
