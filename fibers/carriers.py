@@ -36,9 +36,10 @@ from weakref import WeakSet
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from .errors import Cancelled, FiberKilled
+from .eventloop.clock import FOREVER
 from .eventloop.contract import EventLoop
 from .eventloop.waiter import Outcome
-from .fiber import INTERRUPTED, Fiber, Report
+from .fiber import INTERRUPTED, Fiber, Place, Report
 
 _log: Final = logging.getLogger("fibers")
 
@@ -72,6 +73,7 @@ class Carriers:
         "loop",
         "main",
         "ready",
+        "struck",
         "switches",
         "thread",
     )
@@ -85,6 +87,7 @@ class Carriers:
         self.idle: list[greenlet] = []
         self.fibers: set[Fiber[Any]] = set()  # all that are not done, but for main
         self.switches = 0
+        self.struck = False  # a signal handler has raised in runtime code at some time
         self.budget = SWITCHES_PER_TURN
         self._since: float | None = None
         self._idle_low = 0
@@ -100,15 +103,26 @@ class Carriers:
 
     # -- switching ----------------------------------------------------------------------------------------------
 
-    def park(self, me: Fiber[Any]) -> Outcome | None:
-        """Suspend the current fiber until somebody has appended it to `ready`; the reason, or None for a plain wake.
+    def park(self, me: Fiber[Any], place: Place | None, deadline: float = FOREVER) -> Outcome | None:
+        """Suspend the current fiber until somebody has appended it to `ready`, at most until `deadline`.
 
-        The caller has looked at `me.interrupt`, has set `current` to None, and has put `me` where it will be woken.
-        Raises what `kill`, `cancel` or Ctrl-C sent while it waited.
+        Called as fiber code (`current` is `me`). The caller has put `me` where it will be woken: in `place`, or, with
+        None, in the ready queue. Returns why it was woken, None for a plain wake-up. Raises what `kill`, `cancel` or
+        Ctrl-C have for it, unless it was woken before they came.
         """
+        me.waiting = place
+        if me.interrupt and place is not None and place.abandon(me):
+            me.waiting = None
+            raise me.interruption()
+        # No call stands between the look at `interrupt` and this: what comes later finds `current` None, and `me` waiting.
+        self.current = None
         ready = self.ready
+        timed = deadline < FOREVER
         while True:
             try:
+                if timed:
+                    timed = False
+                    me.timer = self.loop.schedule(deadline, me)
                 self.budget -= 1
                 if self.budget <= 0:
                     self._turn(False)
@@ -122,16 +136,19 @@ class Carriers:
                     (following.greenlet or self._carrier(me)).switch()
                     while self.handoff is not me:
                         self._stray()
+                if me.timer is not None:
+                    self.loop.unschedule(me.timer)
+                    me.timer = None
                 self.current = me
                 ready.popleft()
                 break
             except GreenletExit:
                 raise  # the greenlet is being deallocated: it unwinds where it stands, and touches nothing
             except BaseException as error:
-                if self._escaped(error, me):
+                if self._struck(error, me):
                     break
         me.waiting = None
-        outcome: Outcome | None = me.outcome
+        outcome = me.outcome
         if outcome is not None:
             me.outcome = None
             if outcome is INTERRUPTED:
@@ -163,21 +180,31 @@ class Carriers:
             if not loop.stats.turns % SHRINK_EVERY:
                 self._shrink()
 
-    def _escaped(self, error: BaseException, me: Fiber[Any]) -> bool:
-        """Something raised inside runtime code on the stack of `me`. True if `me` has been resumed all the same."""
-        resumed = self.current is me
-        if resumed and self.ready and self.ready[0] is me:
-            self.ready.popleft()
-        if not resumed and self.current is not None:
-            # Thrown into a parked fiber by code of the current one: an error of that code.
-            self._stray(error)
-            return False
-        if resumed and me is self.main:
-            self.reconcile()
-            raise error
-        self.throw(self.main, error)
-        self.reconcile()
-        return resumed
+    def _struck(self, error: BaseException, me: Fiber[Any]) -> bool:
+        """Something raised in runtime code on the stack of `me`. True if `me` is running again all the same."""
+        if self.current is me:
+            if self.ready and self.ready[0] is me:
+                self.ready.popleft()
+            self._strike(error)
+            return True
+        if self.current is not None:
+            self._stray(error)  # thrown into a parked fiber by code of the current one: an error of that code
+        else:
+            self._strike(error)
+        return False
+
+    def _strike(self, error: BaseException) -> None:
+        """A signal handler has raised in runtime code: that is main's. Some fiber may have got lost between two steps."""
+        while True:
+            try:
+                self.struck = True
+                self.throw(self.main, error)
+                self._reconcile()
+                return
+            except GreenletExit:
+                raise
+            except BaseException as another:
+                error = another
 
     def _stray(self, error: BaseException | None = None) -> None:
         """Control has come here without a hand-off: give it back to the fiber that is running."""
@@ -192,14 +219,23 @@ class Carriers:
         assert current.home is not None  # only a fiber that is done has none
         current.home.throw(problem)
 
-    def reconcile(self) -> None:
+    def _reconcile(self) -> None:
         """Wake every fiber that is neither running nor ready nor in the place where it waits. Such wakes are spurious."""
         ready = set(self.ready)
         for fiber in [*self.fibers, self.main]:
-            if fiber is not self.current and fiber not in ready and not fiber._done:
-                place = fiber.waiting
-                if fiber.greenlet is not None and (place is None or place.abandon(fiber)):
-                    self.ready.append(fiber)
+            if fiber is self.current or fiber.greenlet is None or fiber in ready:
+                continue
+            if fiber.waiting is None or not fiber.waiting.holds(fiber):
+                self.ready.append(fiber)
+
+    def arrive(self, fiber: Fiber[Any]) -> None:
+        """A wake-up from outside has come through the inbox; whoever sent it has taken the fiber out of its place."""
+        if self.struck:  # then it may have been woken meanwhile
+            if fiber is self.current or fiber.greenlet is None or fiber in self.ready:
+                return
+            if fiber.waiting is not None:
+                fiber.waiting.abandon(fiber)
+        self.ready.append(fiber)
 
     # -- carriers -----------------------------------------------------------------------------------------------
 
@@ -212,7 +248,12 @@ class Carriers:
     def _launching(self) -> None:
         getcurrent().parent.switch()  # type: ignore[union-attr]
         while self.handoff is not None:
-            (self.handoff.greenlet or greenlet(self._carry, getcurrent())).switch()
+            try:
+                (self.handoff.greenlet or greenlet(self._carry, getcurrent())).switch()
+            except GreenletExit:
+                raise
+            except BaseException as error:
+                self._strike(error)
 
     def _relaunch(self) -> None:
         """Replace a launcher that was started deep in the stack, and the carriers that stand on it."""
@@ -229,39 +270,49 @@ class Carriers:
         self._launcher.switch()
 
     def _carry(self) -> None:
-        """The body of a carrier: run the fiber handed over, then whoever is next."""
+        """The body of a carrier: run the fiber handed over, then whoever is next.
+
+        Each of its steps in runtime code can be done again, because a signal handler may raise between any two calls.
+        """
         ready, idle = self.ready, self.idle
         while True:
             fiber: Any = self.handoff
-            self.current = self.handoff
-            ready.popleft()
-            if fiber._done:  # cancelled before it started
-                self.current = None
-            else:
-                fiber.greenlet = fiber.home = getcurrent()
+            while True:
                 try:
+                    fiber.greenlet = fiber.home = getcurrent()
+                    if ready and ready[0] is fiber:
+                        ready.popleft()
+                    break
+                except BaseException as error:
+                    self._strike(error)
+            if not fiber._done:  # else it was cancelled before it started
+                try:
+                    self.current = fiber
                     if fiber._shared_context:
-                        fiber.home.gr_context = fiber._context
-                        try:
-                            fiber._result = fiber._fn(*fiber._args)
-                        finally:
-                            fiber.home.gr_context = None
+                        fiber._result = self._run_in_context(fiber)
                     else:
                         fiber._result = fiber._context.run(fiber._fn, *fiber._args)
                     self.current = None
                 except GreenletExit:
-                    if fiber is not self.current:
+                    if self.current is None or fiber is not self.current:
                         return  # this greenlet is being deallocated; nothing here is ours to touch
                     self.current = None
                     fiber._result = None  # how greenlets say "stop"
                 except BaseException as error:
                     self.current = None
-                    self._failed(fiber, error)
-                fiber._args = fiber._context = fiber.greenlet = fiber.home = None
-                fiber._done = True
-                self.fibers.discard(fiber)
-                if fiber._ended is not None:
-                    fiber._ended.announce(fiber)
+                    fiber._error = error
+            while True:
+                try:
+                    if fiber._error is not None:
+                        self._failed(fiber)
+                    fiber._args = fiber._context = fiber.greenlet = fiber.home = None
+                    fiber._done = True
+                    self.fibers.discard(fiber)
+                    if fiber._ended is not None:
+                        fiber._ended.announce(fiber)
+                    break
+                except BaseException as error:
+                    self._strike(error)
             del fiber
             while True:
                 try:
@@ -291,16 +342,24 @@ class Carriers:
                     if self.current is not None:
                         self._stray(error)
                     else:
-                        self.throw(self.main, error)
-                        self.reconcile()
+                        self._strike(error)
 
-    def _failed(self, fiber: Fiber[Any], error: BaseException) -> None:
-        """Keep the error of a fiber for whoever asks; see to it that it is not lost if nobody does."""
-        if error.__traceback__ is not None:
-            error.__traceback__ = error.__traceback__.tb_next  # without the carrier's frame, which lives on
-        fiber._error = error
+    def _run_in_context(self, fiber: Any) -> Any:
+        """Run a fiber in a context that others may share: `Context.run` would refuse a second one."""
+        fiber.home.gr_context = fiber._context
+        try:
+            return fiber._fn(*fiber._args)
+        finally:
+            fiber.home.gr_context = None
+
+    def _failed(self, fiber: Fiber[Any]) -> None:
+        """See to it that the error of a fiber is not lost if nobody asks for it. A second call does nothing."""
+        error = fiber._error
+        if error is None or fiber._report is not None or fiber._done:
+            return
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            self.throw(self.main, error)
+            if error not in (self.main._pending or ()):
+                self.throw(self.main, error)
         elif not isinstance(error, (Cancelled, FiberKilled)):
             fiber._report = Report(fiber.name, fiber.spawned_at, error)
             self._reports.add(fiber._report)
@@ -316,7 +375,7 @@ class Carriers:
         """The fiber has something to raise: take it out of its wait, unless it has been woken already."""
         fiber.interrupt = True
         place = fiber.waiting
-        if place is not None and place.abandon(fiber):
+        if place is not None and fiber is not self.current and place.abandon(fiber):
             fiber.outcome = INTERRUPTED
             self.ready.append(fiber)
 

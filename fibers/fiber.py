@@ -41,6 +41,9 @@ class Place(Protocol):
     def abandon(self, fiber: Any) -> bool:
         """Take the fiber out. True if it was there: the caller must wake it. False: somebody has woken it already."""
 
+    def holds(self, fiber: Any) -> bool:
+        """Is it still there?"""
+
 
 class Home(Protocol):
     """What a fiber needs of its scheduler."""
@@ -111,11 +114,10 @@ class Fiber(Generic[T]):
         "waiting",
     )
 
-    # Assigned when first needed, not in __init__, which stands on the path of every spawn: `deadline` and `timer` by
-    # waits, `_result` at the end, `home` (the carrier) at the start.
+    # Assigned when first needed, not in __init__, which stands on the path of every spawn: `deadline` by waits for
+    # files, `_result` at the end, `home` (the carrier) at the start.
     _result: T
     deadline: float
-    timer: Timer | None
     home: Greenlet | None
 
     def __init__(
@@ -140,6 +142,7 @@ class Fiber(Generic[T]):
         self.greenlet: Greenlet | None = None
         self.outcome: Outcome | None = None
         self.waiting: Place | None = None
+        self.timer: Timer | None = None  # of the current wait, where it has one of its own
         self._pending: deque[BaseException] | None = None
         self._error: BaseException | None = None
         self._report: Report | None = None

@@ -9,15 +9,18 @@ its own on the same open file.
 import os
 import select
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from .errors import ClosedError
 from .eventloop import CLOSED, READ, TIMED_OUT, WRITE, Direction
 from .eventloop.ownership import owners
 from .fiber import Fiber
-from .scheduler import PARKED, get_scheduler
+from .scheduler import get_scheduler
+from .waitqueue import WaitQueue
 
 __all__ = ["park", "unpark", "wait_readable", "wait_writable"]
+
+_parked: Final = WaitQueue()
 
 
 def park(timeout: float | None = None) -> None:
@@ -31,12 +34,18 @@ def park(timeout: float | None = None) -> None:
     if me is None:
         raise scheduler.refuse()
     deadline = scheduler.deadline(timeout)
-    while not me._permit:
-        if me.interrupt:
-            raise me.interruption()
-        scheduler.current = None
-        me.waiting = PARKED
-        if scheduler.wait(me, deadline) is TIMED_OUT:
+    while True:
+        try:
+            _parked.add(me)
+            if me._permit and _parked.abandon(me):
+                break
+            outcome = scheduler.park(me, _parked, deadline)
+        except BaseException:
+            _parked.abandon(me)
+            raise
+        if me._permit:
+            break
+        if outcome is TIMED_OUT:
             raise TimeoutError(f"fiber {me.name!r} was not unparked within {timeout} seconds")
     me._permit = False
 
@@ -46,7 +55,7 @@ def unpark(fiber: Fiber[Any]) -> None:
     if not isinstance(fiber, Fiber):
         raise TypeError(f"unpark() takes a fiber, not {fiber!r}")
     fiber._permit = True
-    if PARKED.abandon(fiber):
+    if _parked.abandon(fiber):
         fiber.scheduler.wake(fiber)
 
 
@@ -97,21 +106,11 @@ def _wait(fd: int | Any, interest: int, events: int, timeout: float | None) -> N
     direction: Direction = handle.reading if interest == READ else handle.writing
     try:
         while True:
-            if me.interrupt:
-                raise me.interruption()
             direction.holder = direction.waiter = me
-            me.waiting = direction
             me.deadline = deadline
-            scheduler.current = None
-            try:
-                waits = loop.watch(direction, deadline)
-            except BaseException:
-                scheduler.current = me
-                raise
-            if not waits:
-                scheduler.current = me
+            if not scheduler.watch(me, direction, deadline):
                 return
-            outcome = scheduler.park(me)
+            outcome = scheduler.park(me, direction)
             if outcome is CLOSED:
                 raise ClosedError(f"fd {number} was closed")
             if _ready(number, events):
@@ -119,10 +118,8 @@ def _wait(fd: int | Any, interest: int, events: int, timeout: float | None) -> N
             if outcome is TIMED_OUT:
                 raise TimeoutError(f"fd {number} was not ready within {timeout} seconds")
     finally:
-        scheduler.current = None
         direction.holder = direction.waiter = None
-        loop.release(handle, finish)
-        scheduler.current = me
+        scheduler.in_runtime(loop.release, handle, finish)
 
 
 def _ready(fd: int, events: int) -> bool:

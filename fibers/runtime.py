@@ -105,13 +105,11 @@ def sleep(seconds: float) -> None:
     if check_seconds("seconds", seconds) == 0:
         yield_now()
         return
-    deadline = scheduler.loop.clock() + seconds
+    clock = scheduler.loop.clock
+    deadline = clock() + seconds
     while True:
-        if me.interrupt:
-            raise me.interruption()
-        me.waiting = SLEEPING
-        scheduler.current = None
-        if scheduler.wait(me, deadline) is TIMED_OUT:
+        # Woken for another reason than time only if a signal handler has raised in the scheduler.
+        if scheduler.park(me, SLEEPING, deadline) is TIMED_OUT or clock() >= deadline:
             break
     if me.interrupt:
         raise me.interruption()
@@ -127,8 +125,7 @@ def yield_now() -> None:
         raise scheduler.refuse()
     if me.interrupt:
         raise me.interruption()
-    scheduler.current = None
     scheduler.ready.append(me)
-    scheduler.park(me)
+    scheduler.park(me, None)
     if me.interrupt:
         raise me.interruption()

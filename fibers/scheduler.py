@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from greenlet import getcurrent
 
@@ -23,13 +23,16 @@ from .errors import Cancelled, LoopClosedError
 from .eventloop import new_loop
 from .eventloop.clock import FOREVER
 from .eventloop.contract import EventLoop
-from .eventloop.waiter import TIMED_OUT, Outcome
+from .eventloop.turns import Direction
+from .eventloop.waiter import TIMED_OUT
 from .fiber import Fiber
 from .waitqueue import WaitQueue
 
+R = TypeVar("R")
+
 
 class Nowhere:
-    """The place of fibers that nobody but their own timer, or somebody who knows them, will wake."""
+    """The place of fibers that nobody but their own timer will wake."""
 
     __slots__ = ("_name",)
 
@@ -42,12 +45,14 @@ class Nowhere:
             return True
         return False
 
+    def holds(self, fiber: Fiber[Any]) -> bool:
+        return fiber.waiting is self
+
     def __repr__(self) -> str:
         return self._name
 
 
 SLEEPING: Final = Nowhere("sleeping")
-PARKED: Final = Nowhere("parked")
 FORKED: Final = Nowhere("gone with the fork")
 
 
@@ -118,20 +123,6 @@ class Scheduler(Carriers):
             "scheduler was at work may not wait (spawn a fiber from it instead)"
         )
 
-    def wait(self, me: Fiber[Any], deadline: float) -> Outcome | None:
-        """Park the current fiber, at most until `deadline`. The caller has put it in a place and set `current` to None."""
-        if deadline == FOREVER:
-            return self.park(me)
-        me.timer = self.loop.schedule(deadline, me)
-        try:
-            return self.park(me)
-        finally:
-            if me.timer is not None:
-                self.current = None
-                self.loop.unschedule(me.timer)
-                me.timer = None
-                self.current = me
-
     def deadline(self, timeout: float | None) -> float:
         """The deadline of a wait that starts now. Raises TypeError or ValueError for what is not a timeout."""
         if timeout is None:
@@ -143,21 +134,34 @@ class Scheduler(Carriers):
         if self.thread == threading.get_ident() and not self.loop.asleep:
             self.ready.append(fiber)
         else:
-            self.post(self.ready.append, fiber)
+            self.post(self.arrive, fiber)
 
     # -- asking from outside --------------------------------------------------------------------------------------
 
-    def _ask(self, function: Callable[..., None], *args: object) -> None:
-        """Run something that changes the scheduler's data: now if this is fiber code of its thread, else by the inbox."""
-        me = self.current
-        if me is None or self.thread != threading.get_ident():
-            self.post(function, *args)
-            return
-        self.current = None
+    def in_runtime(self, function: Callable[..., R], *args: Any) -> R:
+        """Call something that changes the runtime's data, as fiber code of this thread: nothing may re-enter it."""
+        me, self.current = self.current, None
         try:
-            function(*args)
+            return function(*args)
         finally:
             self.current = me
+
+    def watch(self, me: Fiber[Any], direction: Direction, deadline: float) -> bool:
+        """`EventLoop.watch` from fiber code. What a signal handler raises in there is main's, and we ask again."""
+        while True:
+            try:
+                return self.in_runtime(self.loop.watch, direction, deadline)
+            except Exception:
+                raise  # the kernel refuses
+            except BaseException as error:
+                self._strike(error)
+
+    def _ask(self, function: Callable[..., None], *args: object) -> None:
+        """Run something that changes the runtime's data: now if this is fiber code of its thread, else by the inbox."""
+        if self.current is None or self.thread != threading.get_ident():
+            self.post(function, *args)
+        else:
+            self.in_runtime(function, *args)
 
     def cancel(self, fiber: Fiber[Any]) -> None:
         if not fiber._done:
@@ -184,7 +188,8 @@ class Scheduler(Carriers):
 
     def _never(self, fiber: Fiber[Any], error: BaseException) -> None:
         """End a fiber that has not started. It stays in the ready queue; a carrier will pass over it."""
-        self._failed(fiber, error)
+        fiber._error = error
+        self._failed(fiber)
         fiber._args = fiber._context = None
         fiber._done = True
         self.fibers.discard(fiber)
@@ -202,14 +207,15 @@ class Scheduler(Carriers):
         while not fiber._done:
             if fiber is me:
                 raise RuntimeError(f"fiber {me.name!r} would wait for its own end")
-            if me.interrupt:
-                raise me.interruption()
-            caller.current = None
-            end.add(me)
-            if fiber._done and end.abandon(me):
-                caller.current = me
-                return
-            if caller.wait(me, deadline) is TIMED_OUT:
+            try:
+                end.add(me)
+                if fiber._done and end.abandon(me):
+                    return
+                outcome = caller.park(me, end, deadline)
+            except BaseException:
+                end.abandon(me)
+                raise
+            if outcome is TIMED_OUT and not fiber._done:
                 raise TimeoutError(f"fiber {fiber.name!r} was not done after {timeout} seconds")
 
     def watch_end(self, fiber: Fiber[Any], function: Callable[[Fiber[Any]], object]) -> None:

@@ -138,14 +138,14 @@ def to_thread(fn: Callable[..., T], *args: Any) -> T:
     call = _Call(fn, args, copy_context())
     _pool.submit(call)
     while not call.done:
-        if me.interrupt:
-            raise me.interruption()
-        scheduler.current = None
-        call.queue.add(me)
-        if call.done and call.queue.abandon(me):
-            scheduler.current = me
-            break
-        scheduler.park(me)
+        try:
+            call.queue.add(me)
+            if call.done and call.queue.abandon(me):
+                break
+            scheduler.park(me, call.queue)
+        except BaseException:
+            call.queue.abandon(me)
+            raise
     if call.error is not None:
         try:
             raise call.error

@@ -30,7 +30,10 @@ class WaitQueue:
     def add(self, fiber: Fiber[Any]) -> None:
         """Put a fiber at the end. It is the current fiber of the calling thread, which parks next."""
         self._waiting[fiber] = None
-        fiber.waiting = self
+
+    def holds(self, fiber: Fiber[Any]) -> bool:
+        """Does it wait here?"""
+        return fiber in self._waiting
 
     def abandon(self, fiber: Fiber[Any]) -> bool:
         """Take a fiber out; True if it was still waiting, and then the caller must wake it (or go on, if it is itself)."""

@@ -127,6 +127,10 @@ class Direction:
             return True
         return False
 
+    def holds(self, waiter: Waiter) -> bool:
+        """Does it wait here?"""
+        return self.waiter is waiter or waiter in (self.queue or ())
+
     def expire(self, timer: Timer) -> None:
         """The loop calls this when `timer` has passed: wakes whose deadline it was, and looks who is next.
 

@@ -55,14 +55,12 @@ def recv(self: Any, bufsize: int, flags: int = 0, /) -> bytes:
         scheduler = thread.scheduler
         if scheduler is not None and state.timeout is None and direction.armed and direction.loop is scheduler.loop:
             me = scheduler.current
-            if me is not None and not me.interrupt and direction.edges == direction.drained and bufsize > 0:
+            if me is not None and direction.edges == direction.drained and bufsize > 0:
                 direction.holder = direction.waiter = me
-                me.waiting = direction
                 me.deadline = FOREVER
-                scheduler.current = None
                 state.credit = CREDIT
                 try:
-                    scheduler.park(me)
+                    scheduler.park(me, direction)
                     if not direction.closed:
                         seen = direction.edges
                         data = _recv(self, bufsize)
@@ -86,7 +84,7 @@ def recv(self: Any, bufsize: int, flags: int = 0, /) -> bytes:
 
 
 def _recv_flags(sock: Any, state: State, bufsize: int, flags: int) -> bytes:
-    if flags & MSG_DONTWAIT:
+    if bufsize <= 0 or flags & MSG_DONTWAIT:
         return _recv(sock, bufsize, flags)
     if flags & MSG_WAITALL and not flags & MSG_PEEK and state.timeout != 0.0:
         collected = bytearray()

@@ -72,10 +72,10 @@ def adopt(sock: Any, fresh: bool = False) -> State:
     timeout = Raw.gettimeout(sock)
     Raw.settimeout(sock, 0.0)
     scheduler = thread.scheduler
-    if scheduler is not None and not scheduler.closed:
-        handle = scheduler.loop.handle(fd, fresh)
-    else:
+    if scheduler is None or scheduler.closed:  # noqa: SIM108
         handle = Handle(fd, None)
+    else:
+        handle = scheduler.loop.handle(fd, fresh)
     state = State(handle, timeout, _shortcut(sock))
     state.watch = watch = _Watch(sock, _dropped)
     watch.key = id(sock)
@@ -172,11 +172,7 @@ def _let_go(handle: Handle, finish: Callable[[], None]) -> None:
     elif _here(handle):
         scheduler = thread.scheduler
         assert scheduler is not None
-        me, scheduler.current = scheduler.current, None
-        try:
-            loop.release(handle, finish)
-        finally:
-            scheduler.current = me
+        scheduler.in_runtime(loop.release, handle, finish)
     elif loop.thread == threading.get_ident():
         loop.post(loop.release, handle, finish)  # inside the runtime: at the next turn
     else:

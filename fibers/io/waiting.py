@@ -50,16 +50,13 @@ def blocking(sock: Any, state: State, direction: Direction, size: int, call: Cal
     try:
         while not direction.closed:
             if direction.edges == direction.drained:
-                if me.interrupt:
-                    raise me.interruption()
-                me.waiting = direction
                 direction.waiter = me
-                scheduler.current = None
-                if (direction.armed and deadline >= direction.alarm) or _watch(direction, scheduler, me, deadline):
+                if (direction.armed and deadline >= direction.alarm) or scheduler.watch(me, direction, deadline):
                     state.credit = CREDIT
-                    outcome = scheduler.park(me)
+                    outcome = scheduler.park(me, direction)
                     if direction.closed:
                         break
+                direction.waiter = None
             seen = direction.edges
             try:
                 result = call(sock, *args)
@@ -88,31 +85,18 @@ def _short(result: Any, size: int) -> bool:
 
 def _queue(direction: Direction, scheduler: Any, me: Any, deadline: float) -> bool:
     """Wait for the turn, which is `me`'s on return. False if the direction was closed or moved meanwhile."""
-    if me.interrupt:
-        raise me.interruption()
-    scheduler.current = None
-    me.waiting = direction
-    direction.enqueue(me)
-    if deadline < direction.alarm:
-        direction.set_alarm(deadline)
-    outcome = scheduler.park(me)
+    try:
+        direction.enqueue(me)
+        if deadline < direction.alarm:
+            scheduler.in_runtime(direction.set_alarm, deadline)
+        outcome = scheduler.park(me, direction)
+    except BaseException:
+        if not direction.abandon(me) and direction.holder is me:
+            direction.release()
+        raise
     if outcome is TIMED_OUT:
         raise TimeoutError("timed out")
     return outcome is None
-
-
-def _watch(direction: Direction, scheduler: Any, me: Any, deadline: float) -> bool:
-    """Have the loop watch the direction. False, and `me` goes on running, if there is nothing to wait for."""
-    try:
-        watched: bool = scheduler.loop.watch(direction, deadline)
-    except BaseException:
-        direction.waiter = None
-        scheduler.current = me
-        raise
-    if not watched:
-        direction.waiter = None
-        scheduler.current = me
-    return watched
 
 
 def perform(sock: Any, state: State, direction: Direction, size: int, call: Callable[..., Any], *args: Any) -> Any:
@@ -144,9 +128,8 @@ def give_way(state: State) -> None:
     if scheduler is not None:
         me = scheduler.current
         if me is not None and state.timeout != 0.0:
-            scheduler.current = None
             scheduler.ready.append(me)
-            scheduler.park(me)
+            scheduler.park(me, None)
 
 
 def by_the_clock(state: State, again: type[OSError], call: Callable[..., Any], *args: Any) -> Any:

@@ -228,13 +228,18 @@ def test_hazard_2_no_shortcut_where_a_short_read_proves_nothing(how: str) -> Non
         assert reading.edges != reading.drained
 
 
-def test_hazard_2_no_shortcut_on_unix_sockets() -> None:
+def test_hazard_2_on_unix_sockets_a_short_read_with_data_behind_it_proves_nothing() -> None:
+    """A unix read stops short where ancillary data begins, with data queued behind it and no further edge to come."""
     a, b = socket.socketpair()
     with a, b:
+        drain_latch(a)
         b.send(b"abc")
+        socket.send_fds(b, [b"def"], [b.fileno()])
+        a.settimeout(5)
         assert a.recv(100) == b"abc"
         reading = state_of(a).reading
         assert reading.edges != reading.drained
+        assert a.recv(100) == b"def"
 
 
 def test_data_and_end_that_share_an_edge_are_both_read() -> None:

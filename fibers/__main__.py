@@ -1,0 +1,79 @@
+"""`python -m fibers COMMAND`: the command line.
+
+The event loop is chosen when the package is imported, and `python -m fibers` imports the package before it reads its
+options. So `--backend NAME` cannot choose it any more; it starts the interpreter again, with the same arguments and
+FIBERS_EVENTLOOP set, and finds the choice made.
+
+Exit status: 0, or 1 if the command failed, or 2 if the command line is wrong.
+"""
+
+import argparse
+import io
+import os
+import sys
+
+from . import info
+from .demo import conduct
+from .eventloop import BACKEND, available
+
+
+def _backend(name: str) -> str:
+    """An event loop that can be used here."""
+    why_not = available()
+    if name not in why_not:
+        raise argparse.ArgumentTypeError(f"there is no event loop {name!r}; known are {', '.join(why_not)}")
+    reason = why_not[name]
+    if reason is not None:
+        usable = ", ".join(each for each, problem in why_not.items() if problem is None)
+        raise argparse.ArgumentTypeError(f"{name} cannot be used: {reason}; usable are {usable}")
+    return name
+
+
+def _info(options: argparse.Namespace) -> int:
+    facts = info.collect()
+    print(info.as_json(facts) if options.json else info.as_text(facts))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fibers",
+        description="Fibers: blocking-style code on an event loop that registers each file descriptor once.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--backend", type=_backend, metavar="NAME", help="run on this event loop, as FIBERS_EVENTLOOP=NAME does"
+    )
+
+    text = "show the event loop in use, the others, and what they run on"
+    command = commands.add_parser("info", parents=[common], help=text, description=text.capitalize() + ".")
+    command.add_argument("--json", action="store_true", help="print the same as JSON")
+    command.set_defaults(run=_info)
+
+    text = "watch an echo server and its clients, and what each request costs"
+    command = commands.add_parser("demo", parents=[common], help=text, description=text.capitalize() + ".")
+    conduct.add_arguments(command)
+    command.set_defaults(run=conduct.run)
+    return parser
+
+
+def main() -> int:
+    """Read sys.argv and do as it says."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without the sign for micro is no reason to fail
+    parser = _parser()
+    options = parser.parse_args()
+    if options.command is None:
+        parser.print_help()
+        return 0
+    if options.backend not in (None, BACKEND):
+        again = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, again, {**os.environ, "FIBERS_EVENTLOOP": options.backend})
+    status: int = options.run(options)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""The server's process, seen from the clients': started, asked over a line, ended.
+
+The child must import this very package, wherever it was found, hence PYTHONPATH. It is a process group of its own, so
+that Ctrl-C reaches only the process that knows what to do about it. Its life hangs on the line: whoever closes it, or
+dies, ends the server.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from ..io import socket
+from .snapshot import Snapshot
+
+_ROOT = str(Path(__file__).resolve().parents[2])
+
+#: Seconds that the server gets for an answer, and for its end.
+PATIENCE = 30.0
+
+
+class ServerEndedError(RuntimeError):
+    """The server's process ended, or never came up."""
+
+
+class Server:
+    """A context manager: the process lives inside. `prefix` is a command to run it under."""
+
+    def __init__(self, prefix: Sequence[str] = (), stderr: IO[bytes] | None = None) -> None:
+        known = os.environ.get("PYTHONPATH")
+        environment = {**os.environ, "PYTHONPATH": f"{_ROOT}{os.pathsep}{known}" if known else _ROOT}
+        self._line, theirs = socket.socketpair()
+        with theirs:
+            fd = theirs.fileno()
+            command = [*prefix, sys.executable, "-P", "-m", "fibers.demo.server", str(fd)]
+            try:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stderr=stderr, pass_fds=[fd], env=environment, process_group=0
+                )
+            except BaseException:
+                self._line.close()
+                raise
+        self._line.settimeout(PATIENCE)
+        self._answers = self._line.makefile("r")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._answers.close()
+        self._line.close()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired as late:
+            raise ServerEndedError("the server's process did not end and was killed") from late
+        finally:
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
+
+    def port(self) -> int:
+        """Where it listens on 127.0.0.1. To be called first, once. Raises ServerEndedError if it does not come up."""
+        return int(self._answer())
+
+    def now(self) -> Snapshot:
+        """What it has done so far."""
+        return self._ask("now")
+
+    def end(self) -> Snapshot:
+        """What it has done when all its connections are over: it waits for that."""
+        return self._ask("end")
+
+    def _ask(self, word: str) -> Snapshot:
+        try:
+            self._line.sendall(word.encode() + b"\n")
+        except ConnectionError:
+            pass  # then there is no answer either
+        return Snapshot.read(self._answer())
+
+    def _answer(self) -> str:
+        try:
+            line = self._answers.readline()
+        except ConnectionError:
+            line = ""
+        if not line:
+            raise ServerEndedError("the server's process has ended")
+        return line

@@ -1,0 +1,348 @@
+"""The ownership table: who may wait for an fd that another thread's loop has waited for.
+
+    the other loop …                      a wait here
+    never waited for it                   takes it; nothing moved
+    waited, nothing pending now           moves it here, counted
+    has an operation pending              OwnershipError; the first fiber is untouched
+    is finished                           takes it; nothing moved
+    whoever it is, and the fd is closed   ClosedError
+    anything, on a dup()                  a file of its own
+    owns it, FIBERS_OWNERSHIP=strict      OwnershipError, pending or not
+    anything, and no wait is needed       the operation completes; no loop is involved
+"""
+
+import re
+import socket as std
+import threading
+from collections.abc import Callable, Iterator
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from support.process import run_python
+
+import fibers
+from fibers import OwnershipError
+from fibers.io import socket
+from fibers.io.state import state_of
+from fibers.scheduler import get_scheduler
+from fibers.threads import to_thread
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+def elsewhere(fn: Callable[..., Any], *args: Any) -> Any:
+    """Call `fn` in another thread with a loop of its own, which is finished when this returns."""
+    return to_thread(fibers.run, fn, *args)
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    a, b = socket.socketpair()
+    with a, b:
+        yield a, b
+
+
+def fill(sock: socket.socket) -> None:
+    with pytest.raises(BlockingIOError):
+        while True:
+            sock.send(bytes(65536), socket.MSG_DONTWAIT)
+
+
+def waited_here(a: socket.socket, b: socket.socket) -> None:
+    reader = fibers.spawn(a.recv, 1)
+    fibers.yield_now()
+    b.send(b"x")
+    assert reader.result(5) == b"x"
+
+
+def timed_read(sock: socket.socket, size: int = 10) -> bytes:
+    """A read in the calling thread that has to wait, with a time limit."""
+    sock.settimeout(5)
+    return sock.recv(size)
+
+
+def read_when_sent(reader: socket.socket, writer: socket.socket) -> tuple[bytes, int]:
+    """Wait for data that a second fiber of this thread sends once the reader waits. What came, and moves counted."""
+    fiber = fibers.spawn(timed_read, reader)
+    fibers.yield_now()
+    writer.send(b"hello", socket.MSG_DONTWAIT)
+    return fiber.result(5), get_scheduler().loop.stats.moves
+
+
+def test_never_waited_for_a_foreign_wait_takes_it(pair: Pair) -> None:
+    a, b = pair
+    a.setblocking(True)  # adopted here, and used without waiting
+    b.send(b"1")
+    assert a.recv(1) == b"1"
+    assert elsewhere(read_when_sent, a, b) == (b"hello", 0)
+
+
+@pytest.mark.parametrize("waited", ["reading", "writing", "both"])
+def test_waited_and_nothing_pending_moves_and_is_counted(pair: Pair, waited: str) -> None:
+    a, b = pair
+    if waited in ("reading", "both"):
+        waited_here(a, b)
+    if waited in ("writing", "both"):
+        fill(a)
+        writer = fibers.spawn(a.sendall, b"x")
+        fibers.yield_now()
+        while not writer.done():
+            b.recv(1 << 20)
+            fibers.yield_now()
+    stats = get_scheduler().loop.stats
+    gone = stats.unregistrations
+    assert elsewhere(read_when_sent, a, b) == (b"hello", 1)
+    assert stats.unregistrations == gone + 1
+
+
+def test_it_moves_back_and_forth(pair: Pair) -> None:
+    a, b = pair
+    moves = get_scheduler().loop.stats.moves
+    waited_here(a, b)
+    started, finish = threading.Event(), threading.Event()
+
+    def other() -> int:
+        for _ in range(3):
+            waited_here(a, b)
+        started.set()
+        to_thread(finish.wait, 5)
+        return get_scheduler().loop.stats.moves
+
+    away = fibers.spawn(elsewhere, other)
+    to_thread(started.wait, 5)
+    waited_here(a, b)  # the other loop lives, nothing is pending in it
+    assert get_scheduler().loop.stats.moves == moves + 1
+    finish.set()
+    assert away.result(5) == 1
+
+
+@pytest.mark.parametrize("foreign", ["recv", "sendall"])
+@pytest.mark.parametrize("pending", ["reading", "writing", "both"])
+def test_pending_operations_refuse_a_foreign_wait(pair: Pair, pending: str, foreign: str) -> None:
+    """The error names the fd, both threads, the waiting fibers and the remedy; the first fiber is untouched."""
+    a, b = pair
+    fill(a)
+    first: list[fibers.Fiber[Any]] = []
+    if pending in ("reading", "both"):
+        first.append(fibers.spawn(a.recv, 10, name="patient reader"))
+    if pending in ("writing", "both"):
+        first.append(fibers.spawn(a.sendall, b"tail", name="patient writer"))
+    fibers.yield_now()
+
+    def wait_there() -> str:
+        threading.current_thread().name, mine = "the other one", threading.current_thread().name
+        try:
+            with pytest.raises(OwnershipError) as caught:
+                a.recv(10) if foreign == "recv" else a.sendall(b"foreign")
+            return str(caught.value)
+        finally:
+            threading.current_thread().name = mine
+
+    if foreign == "recv" and pending == "writing":
+        fibers.yield_now()
+    text = elsewhere(wait_there)
+    assert re.search(rf"\bfd {a.fileno()}\b", text)
+    assert threading.current_thread().name in text
+    assert "the other one" in text
+    assert ("patient reader" in text) == (pending in ("reading", "both"))
+    assert ("patient writer" in text) == (pending in ("writing", "both"))
+    assert "dup()" in text
+    assert "Finish the operation" in text
+    assert not any(fiber.done() for fiber in first)
+    if pending in ("reading", "both"):
+        b.send(b"mine")
+        assert first[0].result(5) == b"mine"
+    if pending in ("writing", "both"):
+        while not first[-1].done():
+            assert b.recv(1 << 20)
+            fibers.yield_now()
+        first[-1].result(5)
+
+
+def test_a_fiber_that_queues_for_the_turn_is_pending_too(pair: Pair) -> None:
+    a, b = pair
+    readers = [fibers.spawn(a.recv, 1, name=f"reader {number}") for number in range(2)]
+    fibers.yield_now()
+    with pytest.raises(OwnershipError, match="reader 0"):
+        elsewhere(a.recv, 1)
+    b.send(b"xy")
+    assert [reader.result(5) for reader in readers] == [b"x", b"y"]
+
+
+def test_operations_that_need_no_wait_involve_no_loop(pair: Pair) -> None:
+    a, _b = pair
+    reader = fibers.spawn(a.recv, 10)
+    fibers.yield_now()
+    assert elsewhere(a.send, b"from another thread") == 19
+    registrations = elsewhere(lambda: (a.sendall(b"more"), get_scheduler().loop.stats.registrations)[1])
+    assert registrations == 0
+    assert not reader.done()
+    reader.cancel()
+    reader.join(5)
+
+
+def test_non_blocking_operations_in_another_thread_are_never_refused(pair: Pair) -> None:
+    a, _b = pair
+    reader = fibers.spawn(a.recv, 10)
+    fibers.yield_now()
+
+    def there() -> None:
+        with pytest.raises(BlockingIOError):
+            a.recv(1, socket.MSG_DONTWAIT)
+
+    elsewhere(there)
+    reader.cancel()
+    reader.join(5)
+
+
+def test_files_of_a_finished_loop_are_free(pair: Pair) -> None:
+    a, b = pair
+    moves = get_scheduler().loop.stats.moves
+    elsewhere(waited_here, a, b)
+    waited_here(a, b)
+    assert get_scheduler().loop.stats.moves == moves
+    elsewhere(waited_here, a, b)
+
+
+def test_files_of_a_loop_that_ended_with_fibers_in_them_are_free(pair: Pair) -> None:
+    a, b = pair
+
+    def leave_a_reader() -> None:
+        fibers.spawn(a.recv, 1)
+        fibers.yield_now()
+
+    elsewhere(leave_a_reader)
+    waited_here(a, b)
+
+
+def test_closed_says_closed_and_not_whose_it_was(pair: Pair) -> None:
+    a, b = pair
+    waited_here(a, b)
+    a.close()
+    with pytest.raises(fibers.ClosedError):
+        elsewhere(a.recv, 1)
+
+
+def test_a_dup_has_an_owner_of_its_own(pair: Pair) -> None:
+    """`dup()` is the way to read in one thread and write in another."""
+    a, b = pair
+    reader = fibers.spawn(a.recv, 10)
+    fibers.yield_now()
+    with a.dup() as twin:
+        fill(twin)
+
+        def write_there() -> int:
+            writer = fibers.spawn(twin.sendall, b"x" * 1000)
+            fibers.yield_now()
+            assert not writer.done()
+            drained = 0
+            while not writer.done():
+                drained += len(std.socket.recv(b, 1 << 20))
+                fibers.sleep(0.001)
+            writer.result(5)
+            return get_scheduler().loop.stats.moves
+
+        assert elsewhere(write_there) == 0
+        assert not reader.done()
+        b.send(b"for the reader")
+        assert reader.result(5) == b"for the re"
+
+
+def test_a_refused_wait_leaves_no_registration_and_no_turn(pair: Pair) -> None:
+    a, b = pair
+    reader = fibers.spawn(a.recv, 10)
+    fibers.yield_now()
+
+    def there() -> tuple[int, int]:
+        for _ in range(3):
+            with pytest.raises(OwnershipError):
+                a.recv(1)
+        stats = get_scheduler().loop.stats
+        return stats.registrations, stats.moves
+
+    assert elsewhere(there) == (0, 0)
+    assert state_of(a).reading.holder is reader
+    b.send(b"x")
+    assert reader.result(5) == b"x"
+    assert elsewhere(read_when_sent, a, b) == (b"hello", 1)
+
+
+def test_a_moved_fd_keeps_the_order_of_its_stream(pair: Pair) -> None:
+    a, b = pair
+    got = b""
+    for number in range(10):
+        waited_here(a, b)
+        fiber = fibers.spawn(elsewhere, timed_read, a, 1)
+        fibers.yield_now()
+        b.send(bytes([number]))
+        got += fiber.result(5)
+    assert got == bytes(range(10))
+
+
+STRICT = dedent(
+    """
+    import fibers
+    from fibers.io import socket
+    from fibers.scheduler import get_scheduler
+    from fibers.threads import to_thread
+
+    a, b = socket.socketpair()
+
+    def wait(sock, peer):
+        reader = fibers.spawn(sock.recv, 1)
+        fibers.yield_now()
+        peer.send(b"x", socket.MSG_DONTWAIT)
+        return reader.result(5)
+
+    def case(name, fn, *args):
+        try:
+            print(name, fn(*args))
+        except (fibers.OwnershipError, fibers.ClosedError) as error:
+            print(name, type(error).__name__, error)
+
+    case("first", wait, a, b)
+    case("foreign", to_thread, fibers.run, wait, a, b)
+    case("again here", wait, a, b)
+    b.send(b"y")
+    case("no wait", to_thread, fibers.run, a.recv, 1)
+    with a.dup() as twin:
+        case("dup", to_thread, fibers.run, wait, twin, b)
+        case("finished", wait, twin, b)
+    print("moves", get_scheduler().loop.stats.moves)
+    a.close()
+    b.close()
+    """
+)
+
+
+def test_strict_mode_makes_every_foreign_wait_an_error() -> None:
+    done = run_python("-c", STRICT, env={"FIBERS_OWNERSHIP": "strict"})
+    assert done.stderr == ""
+    lines = dict(re.findall(r"^(first|foreign|again here|no wait|dup|finished|moves) (.*)$", done.stdout, re.MULTILINE))
+    assert lines["first"] == "b'x'"
+    assert lines["foreign"].startswith("OwnershipError fd ")
+    assert "FIBERS_OWNERSHIP=strict" in lines["foreign"]
+    assert "dup()" in lines["foreign"]
+    assert lines["again here"] == lines["dup"] == lines["finished"] == "b'x'"
+    assert lines["no wait"] in ("b'x'", "b'y'")
+    assert lines["moves"] == "0"
+
+
+def test_the_same_without_strict_mode_moves() -> None:
+    done = run_python("-c", STRICT, env={"FIBERS_OWNERSHIP": ""})
+    assert done.stderr == ""
+    assert "foreign b'x'" in done.stdout
+    assert "moves 0" in done.stdout  # back here the other loop is finished: nothing to move from
+
+
+def test_an_unknown_mode_fails_at_import() -> None:
+    done = run_python("-c", "import fibers", env={"FIBERS_OWNERSHIP": "strickt"})
+    assert done.returncode != 0
+    assert "FIBERS_OWNERSHIP='strickt'" in done.stderr
+
+
+def test_the_error_is_a_runtime_error_and_not_an_os_error() -> None:
+    """A program that handles network errors must not take it for one."""
+    assert issubclass(OwnershipError, RuntimeError)
+    assert not issubclass(OwnershipError, OSError)
