@@ -1,10 +1,8 @@
 """A chat: what one member writes, all others read. `/kick NAME` closes another member's connection.
 
-Many fibers write to one socket: they take turns, in order, and their lines never mix. Closing a socket wakes the fiber
-that waits on it with ClosedError, an OSError. No lock is needed: fibers of a thread change over only where they wait.
-
-    python examples/chat_server.py [PORT]       then, several times: nc 127.0.0.1 7000
-    python examples/chat_server.py --check
+Fibers that write to one socket take turns, so lines never mix. Closing a socket wakes the fiber that waits on it with
+ClosedError, an OSError. No lock is needed: fibers of a thread change over only where they wait.
+Start it, with --check for a test of itself, and then, several times: nc 127.0.0.1 7000
 """
 
 import sys
@@ -18,56 +16,51 @@ members: dict[str, socket.socket] = {}
 
 
 def lines_of(connection: socket.socket) -> Iterator[str]:
-    """What the member writes, line by line, until it hangs up."""
+    """What comes in, line by line, until the other end hangs up."""
     rest = b""
     while data := connection.recv(4096):
         *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            yield line.decode(errors="replace").strip()
-
-
-def deliver(connection: socket.socket, text: str) -> None:
-    """Write one line to one member. One who has gone is seen to by its own fiber."""
-    with suppress(OSError):
-        connection.sendall(f"{text}\n".encode())
+        yield from (line.decode(errors="replace").strip() for line in lines)
 
 
 def tell(others_than: str, text: str) -> None:
     """To everybody else, in fibers of their own: a member who does not read keeps nobody waiting."""
-    for name, connection in members.items():
-        if name != others_than:
-            fibers.spawn(deliver, connection, text)
+
+    def deliver(connection: socket.socket) -> None:
+        with suppress(OSError):  # one who has gone is seen to by its own fiber
+            connection.sendall(f"{text}\n".encode())
+
+    for name in members.keys() - {others_than}:
+        fibers.spawn(deliver, members[name])
 
 
 def chat(connection: socket.socket) -> None:
     """One member, from the first line, its name, to the farewell."""
-    with connection:
+    with connection, suppress(OSError):  # kicked, or the network failed
         lines = lines_of(connection)
         name = next(lines, "")
         if not name or name in members:
             return
         members[name] = connection
-        tell(name, f"* {name} is here")
-        with suppress(OSError):  # kicked, or the network failed
+        try:
+            tell(name, f"* {name} is here")
             for line in lines:
                 if not line.startswith("/kick "):
                     tell(name, f"{name}: {line}")
                 elif victim := members.get(line[6:]):
                     victim.close()
-        del members[name]
-        tell(name, f"* {name} has left")
+        finally:
+            del members[name]
+            tell(name, f"* {name} has left")
 
 
 def serve(listener: socket.socket) -> None:
-    """Accept for ever."""
     with listener:
         while True:
             fibers.spawn(chat, listener.accept()[0])
 
 
-def check() -> None:
-    """Ann and Bob talk; Ann kicks Bob."""
-    listener = socket.create_server(("127.0.0.1", 0))
+def check(listener: socket.socket) -> None:
     fibers.spawn(serve, listener)
     address = listener.getsockname()
     with socket.create_connection(address) as ann, socket.create_connection(address) as bob:
@@ -83,7 +76,5 @@ def check() -> None:
 
 
 if __name__ == "__main__":
-    if "--check" in sys.argv:
-        fibers.run(check)
-    else:
-        fibers.run(serve, socket.create_server(("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 7000)))
+    checking = "--check" in sys.argv
+    fibers.run(check if checking else serve, socket.create_server(("127.0.0.1", 0 if checking else 7000)))

@@ -95,7 +95,7 @@ class Direction:
         self.timer: Timer | None = None  # no later than the earliest deadline among waiter and queue
         self.armed = False  # the kernel will report the next edge; nothing to do before a wait
         self.closed = False
-        self.hangup = False  # the peer has ended this direction: a short read no longer proves "drained"
+        self.hangup = False  # a hang-up or urgent data has been seen: a short read no longer proves "drained"
 
     def enqueue(self, waiter: Waiter) -> None:
         """Put a waiter behind the holder of the turn. It is woken when the turn has become its own."""

@@ -59,7 +59,7 @@ def _start_connecting(sock: Any, state: State, address: Any) -> int:
         state.writing.drained = seen  # nothing to ask before the kernel says so
     elif error == errno.EAGAIN and Raw.family.__get__(sock) == AF_UNIX:
         # A full backlog. The kernel reports one edge at once and none when there is room.
-        by_the_clock(state, BlockingIOError, Raw.connect, sock, address)
+        by_the_clock(sock, state, BlockingIOError, Raw.connect, address)
         return 0
     return error
 

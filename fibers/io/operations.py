@@ -11,7 +11,9 @@ from collections.abc import Callable
 from socket import AF_UNIX
 from typing import Any, Final
 
+from ..errors import Cancelled
 from ..eventloop import CALLING, FOREVER
+from ..runtime import current
 from ..scheduler import state as thread
 from .names import resolve
 from .state import CREDIT, State, adopt, empty, state_of, states
@@ -86,21 +88,36 @@ def recv(self: Any, bufsize: int, flags: int = 0, /) -> bytes:
 def _recv_flags(sock: Any, state: State, bufsize: int, flags: int) -> bytes:
     if bufsize <= 0 or flags & MSG_DONTWAIT:
         return _recv(sock, bufsize, flags)
-    if flags & MSG_WAITALL and not flags & MSG_PEEK and state.timeout != 0.0:
-        collected = bytearray()
-
-        def fill(
-            sock: Any,
-        ) -> None:  # one operation, holding the turn: the kernel's WAITALL only waits in blocking mode
-            while len(collected) < bufsize:
-                data = _recv(sock, bufsize - len(collected), flags)
-                if not data:
-                    return
-                collected.extend(data)
-
-        perform(sock, state, state.reading, 0, fill)
-        return bytes(collected)
+    if flags & MSG_WAITALL and not flags & MSG_PEEK:
+        buffer = bytearray(bufsize)
+        return bytes(buffer[: _fill(sock, state, memoryview(buffer), flags)])
     return perform(sock, state, state.reading, 0, _recv, bufsize, flags)  # type: ignore[no-any-return]
+
+
+def _fill(sock: Any, state: State, buffer: memoryview, flags: int) -> int:
+    """MSG_WAITALL, which the kernel heeds in blocking mode only: receive until the buffer is full or the data ends.
+
+    One operation, holding the turn. As in the kernel, what ends it early (a timeout, an error, a cancellation) is
+    reported by the next call if something has been received: that is not thrown away.
+    """
+    received = 0
+
+    def fill(sock: Any) -> None:
+        nonlocal received
+        while received < len(buffer):
+            count = Raw.recv_into(sock, buffer[received:], 0, flags)
+            if not count:
+                return
+            received += count
+
+    try:
+        perform(sock, state, state.reading, 0, fill)
+    except BaseException as error:
+        if not received:
+            raise
+        if not isinstance(error, OSError | Cancelled):
+            current().kill(error)  # a one-shot exception comes again at the next wait
+    return received
 
 
 def recv_into(self: Any, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
@@ -111,6 +128,9 @@ def recv_into(self: Any, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
     if size < 0 or not (nbytes or memoryview(buffer).nbytes):
         return Raw.recv_into(self, buffer, nbytes, flags)  # an error, or nothing to do: neither waits
     state = state_of(self)
+    if flags & MSG_WAITALL and not flags & MSG_PEEK:
+        view = memoryview(buffer).cast("B")
+        return _fill(self, state, view[:nbytes] if nbytes else view, flags)
     return perform(self, state, state.reading, size, Raw.recv_into, buffer, nbytes, flags)  # type: ignore[no-any-return]
 
 
@@ -231,7 +251,7 @@ def _patiently(sock: Any, state: State, call: Callable[..., Any], *args: Any) ->
     """Send a datagram. An unconnected unix one to a full queue would block with no edge to come: by the clock, then."""
     if Raw.family.__get__(sock) != AF_UNIX or Raw.type.__get__(sock) == SOCK_STREAM or state.timeout == 0.0:
         return perform(sock, state, state.writing, 0, call, *args)
-    return by_the_clock(state, BlockingIOError, call, sock, *args)
+    return by_the_clock(sock, state, BlockingIOError, call, *args)
 
 
 def sendfile(sock: Any, fd: int, offset: int, count: int | None) -> int:

@@ -108,7 +108,7 @@ def _dropped(watch: _Watch) -> None:
     state = states.pop(watch.key, None)
     if state is not None:
         handle = state.handle
-        if handle.loop is not None and not handle.loop.closed:
+        if handle.loop is not None and not handle.closed and not handle.loop.closed:
             handle.loop.post(handle.loop.release, handle, _nothing)
 
 
@@ -135,9 +135,12 @@ def claim(state: State, direction: Direction, loop: EventLoop) -> Direction:
 
 
 def close(sock: Any) -> None:
-    """Close the fd of a socket, waking who waits for it. From any thread; a second call does nothing."""
-    state = states.pop(id(sock), None)
-    if state is None:
+    """Close the fd of a socket, waking who waits for it. From any thread; a second call does nothing.
+
+    The state stays with the object: its timeout can still be asked for.
+    """
+    state = states.get(id(sock))
+    if state is None or state.handle.closed:
         Raw.close(sock)
     elif _here(state.handle):
         _let_go(state.handle, lambda: Raw.close(sock))
@@ -150,7 +153,7 @@ def close(sock: Any) -> None:
 
 def detach(sock: Any) -> int:
     """Give the fd away unclosed: unregister it, wake who waits. It stays non-blocking. Returns -1 if it was closed."""
-    state = states.pop(id(sock), None)
+    state = states.get(id(sock))
     fd = Raw.detach(sock)
     if state is not None and fd >= 0:
         _let_go(state.handle, _nothing)

@@ -16,9 +16,9 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
-from ..eventloop import CALLING, FOREVER, TIMED_OUT, Direction
-from ..runtime import sleep
-from ..scheduler import get_scheduler
+from ..errors import ClosedError
+from ..eventloop import CALLING, CLOSED, FOREVER, TIMED_OUT, Direction
+from ..scheduler import Scheduler, get_scheduler
 from ..scheduler import state as thread
 from .state import CREDIT, State, claim, empty
 
@@ -132,20 +132,39 @@ def give_way(state: State) -> None:
             scheduler.park(me, None)
 
 
-def by_the_clock(state: State, again: type[OSError], call: Callable[..., Any], *args: Any) -> Any:
-    """Try, and try again after 1, 2, 4 … 50 ms: for would-blocks that no edge follows."""
-    timeout = state.timeout
-    clock = get_scheduler().loop.clock
-    deadline = FOREVER if timeout is None else clock() + timeout
+def by_the_clock(sock: Any, state: State, again: type[OSError], call: Callable[..., Any], *args: Any) -> Any:
+    """Try `call(sock, *args)`, and try again after 1, 2, 4 … 50 ms: for would-blocks that no edge follows."""
+    scheduler = get_scheduler()
+    clock = scheduler.loop.clock
+    deadline = FOREVER if state.timeout is None else clock() + state.timeout
     pause = 0.001
     while True:
         try:
-            return call(*args)
+            return call(sock, *args)
         except again as error:
             if error.errno not in (errno.EAGAIN, errno.ENOBUFS):
                 raise
             left = deadline - clock()
             if left <= 0:
                 raise TimeoutError("timed out") from None
-        sleep(min(pause, left))
+        _pause(scheduler, state, clock() + min(pause, left))
         pause = min(pause * 2, 0.05)
+
+
+def _pause(scheduler: Scheduler, state: State, deadline: float) -> None:
+    """Wait in the writing direction until `deadline`, not for an edge. Raises ClosedError if the file is closed."""
+    me = scheduler.current
+    if me is None:
+        raise scheduler.refuse()
+    direction = state.writing
+    if direction.loop is not scheduler.loop or direction.closed:
+        direction = claim(state, direction, scheduler.loop)
+    me.deadline = FOREVER  # the direction's alarm is for others; the pause has a timer of its own
+    try:
+        direction.enqueue(me)
+        outcome = scheduler.park(me, direction, deadline)
+        if outcome is CLOSED:
+            raise ClosedError("the socket was closed")
+    finally:
+        if not direction.abandon(me) and direction.holder is me:
+            direction.release()

@@ -44,7 +44,8 @@ class EpollPoller:
     edge_triggered: ClassVar[bool] = True
     READABLE: ClassVar[int] = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR
     WRITABLE: ClassVar[int] = EPOLLOUT | EPOLLHUP | EPOLLERR
-    HANGUP: ClassVar[int] = EPOLLRDHUP | EPOLLHUP
+    # PRI too: a read stops at the urgent mark with data behind it, so from then on a short read proves nothing.
+    HANGUP: ClassVar[int] = EPOLLRDHUP | EPOLLHUP | EPOLLPRI
     INVALID: ClassVar[int] = 0
     MAX_EVENTS: ClassVar[int] = _MAX_EVENTS
 
