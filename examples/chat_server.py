@@ -1,8 +1,7 @@
 """A chat: what one member writes, all others read. `/kick NAME` closes another member's connection.
 
 Fibers that write to one socket take turns, so lines never mix. Closing a socket wakes the fiber that waits on it with
-ClosedError, an OSError. No lock is needed: fibers of a thread change over only where they wait.
-Start it, with --check for a test of itself, and then, several times: nc 127.0.0.1 7000
+ClosedError, an OSError. Start it (--check: a test of itself), then several times: nc 127.0.0.1 7000
 """
 
 import sys

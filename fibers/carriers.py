@@ -110,14 +110,16 @@ class Carriers:
         None, in the ready queue. Returns why it was woken, None for a plain wake-up. Raises what `kill`, `cancel` or
         Ctrl-C have for it, unless it was woken before they came.
         """
-        me.waiting = place
-        if me.interrupt and place is not None and place.abandon(me):
-            me.waiting = None
-            raise me.interruption()
-        # No call stands between the look at `interrupt` and this: what comes later finds `current` None, and `me` waiting.
-        self.current = None
         ready = self.ready
         timed = deadline < FOREVER
+        me.waiting = place
+        if me.interrupt and place is not None and place.abandon(me):
+            # Not at once: a fiber that goes on whatever it is told must not keep the others from running.
+            timed = False
+            me.outcome = INTERRUPTED
+            ready.append(me)
+        # No call stands between the look at `interrupt` and this: what comes later finds `current` None, and `me` waiting.
+        self.current = None
         while True:
             try:
                 if timed:
@@ -300,7 +302,7 @@ class Carriers:
                     fiber._result = None  # how greenlets say "stop"
                 except BaseException as error:
                     self.current = None
-                    fiber._error = error
+                    fiber._error = _cut(error)
             while True:
                 try:
                     if fiber._error is not None:
@@ -393,6 +395,18 @@ class Carriers:
         spare = self._idle_low // 2
         self._idle_low = len(self.idle)
         self._retire(spare)
+
+
+def _cut(error: BaseException) -> BaseException:
+    """Take the carrier's own frames, which live on, out of the traceback of an error that is kept."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code in _OWN_CODE:
+        traceback = traceback.tb_next
+    error.__traceback__ = traceback
+    return error
+
+
+_OWN_CODE: Final = (Carriers._carry.__code__, Carriers._run_in_context.__code__)
 
 
 def _depth() -> int:

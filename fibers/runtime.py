@@ -123,8 +123,6 @@ def yield_now() -> None:
     me = scheduler.current
     if me is None:
         raise scheduler.refuse()
-    if me.interrupt:
-        raise me.interruption()
     scheduler.ready.append(me)
     scheduler.park(me, None)
     if me.interrupt:

@@ -36,11 +36,12 @@ class Load:
         self._message = b"x" * size
         self._wanted = iter(range(connections))
         self._until = 0.0
+        self._fibers: list[fibers.Fiber[None]] = []
 
     def connect(self, show: Callable[[int], None]) -> None:
         """Make the connections, calling `show` with their number now and then. Raises OSError."""
-        connectors = [fibers.spawn(self._connect) for _ in range(CONNECTORS)]
-        for connector in connectors:
+        self._fibers = [fibers.spawn(self._connect) for _ in range(CONNECTORS)]
+        for connector in self._fibers:
             while not connector.done():
                 show(len(self.sockets))
                 _wait(connector, TICK)
@@ -69,7 +70,7 @@ class Load:
         """
         begin = perf_counter()
         self._until = begin + seconds
-        clients = [fibers.spawn(self._talk, connection) for connection in self.sockets]
+        self._fibers = clients = [fibers.spawn(self._talk, connection) for connection in self.sockets]
         while (left := self._until - perf_counter()) > 0:
             show(left, self.requests)
             _wait(clients[0], min(TICK, left))
@@ -87,7 +88,11 @@ class Load:
             self.requests += 1
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections. Clients that still talk, because something went wrong, are ended first."""
+        for fiber in self._fibers:
+            fiber.cancel()
+        for fiber in self._fibers:
+            fiber.exception()  # one of them has been reported; that the others failed as well is no news
         for connection in self.sockets:
             connection.close()
 

@@ -245,7 +245,8 @@ class PollingLoop(LifetimeFiles):
             for descriptor in list(self._table.values()):
                 self._disown(descriptor)
                 descriptor.registered = 0
-                descriptor.close(RETRY)
+                descriptor.reading.wake_all(RETRY)  # not closed: the files of a finished loop are free
+                descriptor.writing.wake_all(RETRY)
         while self._inbox:
             self._run_inbox()
         self._shut()

@@ -209,8 +209,10 @@ class Handle:
         return self.reading.holder is CALLING or self.writing.holder is CALLING
 
     def mark_closed(self) -> None:
-        """No operation may begin to wait on it any more. From any thread."""
+        """No operation may begin to wait on it any more, nor try first. From any thread."""
         self.closed = self.reading.closed = self.writing.closed = True
+        self.reading.drained = self.reading.edges
+        self.writing.drained = self.writing.edges
 
     def close(self, outcome: Outcome = CLOSED) -> None:
         """Mark closed and wake all waiters. In the loop's thread, or where no loop runs."""

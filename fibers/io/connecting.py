@@ -1,12 +1,15 @@
 """Connecting: start, wait until the socket can be written, ask how it went.
 
-Facts. A connection attempt that is under way ends with an edge for writing, and SO_ERROR holds its outcome, once; an
-event is only a hint, so "no error" is believed only if there is a peer. A unix socket whose peer's backlog is full is
+Facts. A connection attempt that is under way ends with an edge for writing; an event is only a hint. On Linux the outcome
+is what a second `connect` says, and the socket is neither connected nor free for another attempt before it has been
+called (until then a third one would say 0 instead of EISCONN, or ECONNABORTED). On the BSDs a second `connect` would try
+again; there SO_ERROR holds the outcome, once, and "no error" is believed only if there is a peer. A unix socket whose peer's backlog is full is
 another matter: the kernel says EAGAIN, reports one edge at once and none when there is room.
 """
 
 import errno
 import os
+import sys
 from _socket import SO_ERROR, SOL_SOCKET
 from _socket import socket as Raw  # noqa: N812
 from socket import AF_UNIX
@@ -27,7 +30,7 @@ def connect(self: Any, address: Any, /) -> None:
         return
     error = _start_connecting(self, state, address)
     if error == errno.EINPROGRESS:
-        blocking(self, state, state.writing, 0, _connected)
+        blocking(self, state, state.writing, 0, _connected, address)
     elif error:
         raise OSError(error, os.strerror(error))
 
@@ -41,7 +44,7 @@ def connect_ex(self: Any, address: Any, /) -> int:
     try:
         error = _start_connecting(self, state, address)
         if error == errno.EINPROGRESS:
-            blocking(self, state, state.writing, 0, _connected)
+            blocking(self, state, state.writing, 0, _connected, address)
             return 0
     except ClosedError:
         raise
@@ -64,14 +67,18 @@ def _start_connecting(sock: Any, state: State, address: Any) -> int:
     return error
 
 
-def _connected(sock: Any) -> None:
-    """Has the connection attempt ended? Raises its error; BlockingIOError if not yet (an event is only a hint)."""
-    error = Raw.getsockopt(sock, SOL_SOCKET, SO_ERROR)
-    if error:
+def _connected(sock: Any, address: Any) -> None:
+    """Has the attempt ended? Raises its error; BlockingIOError if it has not (an event is only a hint)."""
+    if sys.platform == "linux":
+        error = Raw.connect_ex(sock, address)
+    else:
+        error = Raw.getsockopt(sock, SOL_SOCKET, SO_ERROR)
+        if not error:
+            try:
+                Raw.getpeername(sock)
+            except OSError as unconnected:
+                error = unconnected.errno or errno.EIO
+    if error in (errno.EALREADY, errno.EINPROGRESS, errno.ENOTCONN):
+        raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
+    if error and error != errno.EISCONN:
         raise OSError(error, os.strerror(error))
-    try:
-        Raw.getpeername(sock)
-    except OSError as unconnected:
-        if unconnected.errno == errno.ENOTCONN:
-            raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS)) from None
-        raise

@@ -24,6 +24,8 @@ def _numeric(host: str | bytes, family: int) -> bool:
                 inet_pton(each, host)
             except OSError:
                 continue
+            except ValueError:
+                pass  # a NUL in it: the C method says so
             return True
     return False
 

@@ -15,12 +15,14 @@ ClosedError, an OSError with EBADF.
 
 import _socket
 import errno
+import operator
 import os
 import socket as std
 from socket import *
 from stat import S_ISREG
 from typing import Any, Self
 
+from ..errors import ClosedError
 from ..scheduler import check_seconds
 from . import connecting, operations
 from . import state as _state
@@ -60,7 +62,7 @@ class socket(std.socket):  # noqa: N801
 
     def settimeout(self, value: float | None, /) -> None:
         """As `socket.settimeout`: None waits for ever, 0 never, else seconds."""
-        state_of(self).timeout = None if value is None else float(check_seconds("timeout", value))
+        _open_state(self).timeout = None if value is None else float(check_seconds("timeout", value))
 
     def gettimeout(self) -> float | None:
         """The timeout in seconds, or None."""
@@ -70,7 +72,7 @@ class socket(std.socket):  # noqa: N801
 
     def setblocking(self, flag: bool, /) -> None:
         """As `socket.setblocking`."""
-        state_of(self).timeout = None if flag else 0.0
+        _open_state(self).timeout = None if operator.index(flag) else 0.0
 
     def getblocking(self) -> bool:
         """True unless the timeout is 0."""
@@ -114,6 +116,13 @@ class socket(std.socket):  # noqa: N801
 
 
 SocketType = socket
+
+
+def _open_state(sock: socket) -> _state.State:
+    state = state_of(sock)
+    if state.handle.closed:
+        raise ClosedError("this socket is closed")
+    return state
 
 
 def _take(made: _socket.socket) -> socket:

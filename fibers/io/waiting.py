@@ -65,6 +65,10 @@ def blocking(sock: Any, state: State, direction: Direction, size: int, call: Cal
                 if outcome is TIMED_OUT:
                     raise TimeoutError("timed out") from None
                 continue
+            except OSError as error:
+                if error.errno == errno.EBADF and direction.closed:
+                    break  # another thread has closed it under the call
+                raise
             if size and not direction.hangup and _short(result, size) and (state.shortcut is True or empty(state)):
                 direction.drained = seen
             return result
