@@ -1,10 +1,12 @@
 """Connecting: start, wait until the socket can be written, ask how it went.
 
-Facts. A connection attempt that is under way ends with an edge for writing; an event is only a hint. On Linux the outcome
-is what a second `connect` says, and the socket is neither connected nor free for another attempt before it has been
-called (until then a third one would say 0 instead of EISCONN, or ECONNABORTED). On the BSDs a second `connect` would try
-again; there SO_ERROR holds the outcome, once, and "no error" is believed only if there is a peer. A unix socket whose peer's backlog is full is
-another matter: the kernel says EAGAIN, reports one edge at once and none when there is room.
+Facts. A connection attempt that is under way ends with an edge for writing; an event is only a hint. On Linux the
+outcome is what a second `connect` says, and the socket is neither connected nor free for another attempt before it has
+been called (until then a third one would say 0 instead of EISCONN, or ECONNABORTED). On the BSDs a second `connect`
+would try again; there SO_ERROR holds the outcome, once, and "no error" is believed only if there is a peer.
+
+A unix socket whose peer's backlog is full is another matter: the kernel says EAGAIN, reports one edge at once and none
+when there is room.
 """
 
 import errno

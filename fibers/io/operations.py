@@ -188,7 +188,7 @@ def sendall(self: Any, data: Any, flags: int = 0, /) -> None:
     except KeyError:
         state = adopt(self)
     direction = state.writing
-    sent = 0
+    sent = -1
     if direction.holder is None and direction.edges != direction.drained and not flags:
         direction.holder = CALLING
         seen = direction.edges
@@ -205,22 +205,25 @@ def sendall(self: Any, data: Any, flags: int = 0, /) -> None:
         finally:
             if direction.holder is CALLING:
                 direction.holder = None
-    _send_rest(self, state, memoryview(data).cast("B"), sent, flags)
+    view = memoryview(data).cast("B")
+    if sent < len(view):
+        _send_rest(self, state, view, max(sent, 0), flags)
 
 
 def _send_rest(sock: Any, state: State, data: memoryview, sent: int, flags: int) -> None:
     if flags & MSG_DONTWAIT or state.timeout == 0.0:
-        if sent < len(data):
-            Raw.sendall(sock, data[sent:], flags)
+        Raw.sendall(sock, data[sent:], flags)
         return
 
     def push(sock: Any) -> None:
         nonlocal sent
-        while sent < len(data):
+        while True:  # at least once: also nothing has to be sent to somewhere
             sent += _send(sock, data[sent:], flags)
+            if sent >= len(data):
+                return
 
     try:
-        push(sock) if not sent and not len(data) else perform(sock, state, state.writing, 0, push)
+        perform(sock, state, state.writing, 0, push)
     except BaseException as error:
         if hasattr(error, "__dict__"):
             error.bytes_sent = sent  # type: ignore[attr-defined]

@@ -19,6 +19,7 @@ import operator
 import os
 import socket as std
 from socket import *
+from socket import EAGAIN, EBADF, EWOULDBLOCK, AddressInfo, MsgFlag, SocketIO  # noqa: F401 - public, but not starred
 from stat import S_ISREG
 from typing import Any, Self
 

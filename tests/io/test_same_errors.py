@@ -112,7 +112,8 @@ for name, call in CALLS.items():
         CASES[f"detached: {name}"] = on_closed(call, detach=True)
 for name in ("recv", "send", "sendall", "sendmsg", "accept", "shutdown", "getpeername", "connect", "connect_ex", "recvmsg"):
     CASES[f"unconnected TCP: {name}"] = on_fresh(CALLS[name])
-for name in ("send", "sendall", "accept", "getpeername", "sendmsg", "connect_ex"):
+CASES["unconnected UDP: accept"] = on_fresh(lambda s, m: (s.settimeout(None), s.accept()), "SOCK_DGRAM")
+for name in ("send", "sendall", "getpeername", "sendmsg", "connect_ex"):
     CASES[f"unconnected UDP: {name}"] = on_fresh(CALLS[name], "SOCK_DGRAM")
 CASES["unix: connect nowhere"] = on_fresh(lambda s, m: s.connect("/nonexistent/socket"), family="AF_UNIX")
 CASES["unix: connect_ex nowhere"] = on_fresh(lambda s, m: s.connect_ex("/nonexistent/socket"), family="AF_UNIX")
@@ -155,7 +156,7 @@ MISUSES: dict[str, Callable[[Any, Any], Any]] = {
     "sendmsg bad ancillary": lambda s, m: s.sendmsg([b"x"], [(1, 2)]),
     "connect None": lambda s, m: s.connect(None),
     "connect again": lambda s, m: s.connect(s.getpeername()),
-    "accept on a connection": lambda s, m: s.accept(),
+    "accept on a connection": lambda s, m: (s.settimeout(None), s.accept()),
     "settimeout negative": lambda s, m: s.settimeout(-1),
     "settimeout NaN": lambda s, m: s.settimeout(float("nan")),
     "settimeout a string": lambda s, m: s.settimeout("1"),
@@ -304,7 +305,7 @@ def twice_connected_with_a_timeout(module: Any) -> Any:
         return client.connect(listener.getsockname())
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.parametrize("fn", CASES.values(), ids=CASES)
 def test_both_modules_answer_alike(fn: Case) -> None:
     live, registered = len(states), dict(ownership.owners)
