@@ -36,7 +36,6 @@ from weakref import WeakSet
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from .errors import Cancelled, FiberKilled
-from .eventloop.clock import FOREVER
 from .eventloop.contract import EventLoop
 from .eventloop.waiter import Outcome
 from .fiber import INTERRUPTED, Fiber, Place, Report
@@ -103,50 +102,57 @@ class Carriers:
 
     # -- switching ----------------------------------------------------------------------------------------------
 
-    def park(self, me: Fiber[Any], place: Place | None, deadline: float = FOREVER) -> Outcome | None:
-        """Suspend the current fiber until somebody has appended it to `ready`, at most until `deadline`.
+    def park(self, me: Fiber[Any], place: Place | None, deadline: float | None = None) -> Outcome | None:
+        """Suspend the current fiber until somebody has appended it to `ready`, at most until `deadline` (finite).
 
         Called as fiber code (`current` is `me`). The caller has put `me` where it will be woken: in `place`, or, with
         None, in the ready queue. Returns why it was woken, None for a plain wake-up. Raises what `kill`, `cancel` or
         Ctrl-C have for it, unless it was woken before they came.
         """
         ready = self.ready
-        timed = deadline < FOREVER
         me.waiting = place
         if me.interrupt and place is not None and place.abandon(me):
             # Not at once: a fiber that goes on whatever it is told must not keep the others from running.
-            timed = False
+            deadline = None
             me.outcome = INTERRUPTED
             ready.append(me)
         # No call stands between the look at `interrupt` and this: what comes later finds `current` None, and `me` waiting.
         self.current = None
         while True:
             try:
-                if timed:
-                    timed = False
-                    me.timer = self.loop.schedule(deadline, me)
-                self.budget -= 1
-                if self.budget <= 0:
-                    self._turn(False)
-                while not ready:
-                    self._turn(True)
-                following = ready[0]
-                if following is not me:
-                    me.greenlet = getcurrent()
-                    self.handoff = following
-                    self.switches += 1
-                    (following.greenlet or self._carrier(me)).switch()
-                    while self.handoff is not me:
-                        self._stray()
-                if me.timer is not None:
-                    self.loop.unschedule(me.timer)
-                    me.timer = None
-                self.current = me
-                ready.popleft()
+                while True:
+                    try:
+                        if deadline is not None:
+                            me.timer = self.loop.schedule(deadline, me)
+                            deadline = None
+                        self.budget -= 1
+                        if self.budget <= 0:
+                            self._turn(False)
+                        while not ready:
+                            self._turn(True)
+                        following = ready[0]
+                        if following is not me:
+                            me.greenlet = getcurrent()
+                            self.handoff = following
+                            self.switches += 1
+                            (following.greenlet or self._carrier(me)).switch()
+                            while self.handoff is not me:
+                                self._stray()
+                        if me.timer is not None:
+                            self.loop.unschedule(me.timer)
+                            me.timer = None
+                        self.current = me
+                        ready.popleft()
+                        break
+                    except GreenletExit:
+                        raise  # the greenlet is being deallocated: it unwinds where it stands, and touches nothing
+                    except BaseException as error:
+                        if self._struck(error, me):
+                            break
                 break
             except GreenletExit:
-                raise  # the greenlet is being deallocated: it unwinds where it stands, and touches nothing
-            except BaseException as error:
+                raise
+            except BaseException as error:  # one that came while the first was dealt with, or at the jump back
                 if self._struck(error, me):
                     break
         me.waiting = None
@@ -318,33 +324,44 @@ class Carriers:
             del fiber
             while True:
                 try:
-                    self.budget -= 1
-                    if self.budget <= 0:
-                        self._turn(False)
-                    while not ready:
-                        self._turn(True)
-                    self.handoff = ready[0]
-                    if self.handoff.greenlet is None:
-                        break
-                    if len(idle) >= IDLE_MAX:
-                        return  # into the launcher, which hands over
-                    idle.append(getcurrent())
-                    self.switches += 1
-                    self.handoff.greenlet.switch()
-                    while self.current is not None:
-                        self._stray()
-                    if self.handoff is None:
-                        return  # retired
+                    while True:
+                        try:
+                            self.budget -= 1
+                            if self.budget <= 0:
+                                self._turn(False)
+                            while not ready:
+                                self._turn(True)
+                            self.handoff = ready[0]
+                            if self.handoff.greenlet is None:
+                                break
+                            if len(idle) >= IDLE_MAX:
+                                return  # into the launcher, which hands over
+                            idle.append(getcurrent())
+                            self.switches += 1
+                            self.handoff.greenlet.switch()
+                            while self.current is not None:
+                                self._stray()
+                            if self.handoff is None:
+                                return  # retired
+                            break
+                        except GreenletExit:
+                            return
+                        except BaseException as error:
+                            self._struck_idle(error)
                     break
                 except GreenletExit:
                     return
                 except BaseException as error:
-                    if idle and idle[-1] is getcurrent():
-                        idle.pop()
-                    if self.current is not None:
-                        self._stray(error)
-                    else:
-                        self._strike(error)
+                    self._struck_idle(error)
+
+    def _struck_idle(self, error: BaseException) -> None:
+        """Something raised in a carrier that is between two fibers."""
+        if self.idle and self.idle[-1] is getcurrent():
+            self.idle.pop()
+        if self.current is not None:
+            self._stray(error)
+        else:
+            self._strike(error)
 
     def _run_in_context(self, fiber: Any) -> Any:
         """Run a fiber in a context that others may share: `Context.run` would refuse a second one."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from .errors import ClosedError
-from .eventloop import CLOSED, READ, TIMED_OUT, WRITE, Direction
+from .eventloop import CLOSED, FOREVER, READ, TIMED_OUT, WRITE, Direction
 from .eventloop.ownership import owners
 from .fiber import Fiber
 from .scheduler import get_scheduler
@@ -88,7 +88,7 @@ def _wait(fd: int | Any, interest: int, events: int, timeout: float | None) -> N
     me = scheduler.current
     if me is None:
         raise scheduler.refuse()
-    deadline = scheduler.deadline(timeout)
+    deadline = scheduler.deadline(timeout) or FOREVER
     number = _number(fd)
     if me.interrupt:
         raise me.interruption()

@@ -10,6 +10,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from .eventloop.clock import FOREVER
 from .eventloop.waiter import TIMED_OUT
 from .fiber import Fiber
 from .scheduler import SLEEPING, check_seconds, get_scheduler, state
@@ -107,9 +108,10 @@ def sleep(seconds: float) -> None:
         return
     clock = scheduler.loop.clock
     deadline = clock() + seconds
+    timer = deadline if deadline < FOREVER else None
     while True:
         # Woken for another reason than time only if a signal handler has raised in the scheduler.
-        if scheduler.park(me, SLEEPING, deadline) is TIMED_OUT or clock() >= deadline:
+        if scheduler.park(me, SLEEPING, timer) is TIMED_OUT or clock() >= deadline:
             break
     if me.interrupt:
         raise me.interruption()

@@ -123,11 +123,11 @@ class Scheduler(Carriers):
             "scheduler was at work may not wait (spawn a fiber from it instead)"
         )
 
-    def deadline(self, timeout: float | None) -> float:
-        """The deadline of a wait that starts now. Raises TypeError or ValueError for what is not a timeout."""
-        if timeout is None:
-            return FOREVER
-        return self.loop.clock() + check_seconds("timeout", timeout)
+    def deadline(self, timeout: float | None) -> float | None:
+        """When a wait that starts now ends; None: never. Raises TypeError or ValueError for what is not a timeout."""
+        if timeout is None or check_seconds("timeout", timeout) == FOREVER:
+            return None
+        return self.loop.clock() + timeout
 
     def wake(self, fiber: Fiber[Any]) -> None:
         """Make a fiber of this scheduler ready; the caller has taken it out of its place. Any thread."""

@@ -112,7 +112,7 @@ def test_the_largest_message_and_a_single_connection(tmp_path: Path) -> None:
         *SMALL[:3], "--connections", "1", "--seconds", "0.1", "--size", "65536", env=without_strace(tmp_path)
     )
     assert child.returncode == 0, child.stderr
-    assert "1 connections, 65,536 bytes" in rows_of(child.stdout)["requests/s"][1]
+    assert "1 connection, 65,536 bytes" in rows_of(child.stdout)["requests/s"][1]
 
 
 # -- how it ends

@@ -55,7 +55,7 @@ def table(result: Result) -> str:
         (
             "requests/s",
             f"{requests / result.seconds:,.0f}",
-            f"{result.connections:,} connections, {result.size:,} bytes each way, {result.seconds:.1f} s",
+            f"{_many(result.connections, 'connection')}, {_many(result.size, 'byte')} each way, {result.seconds:.1f} s",
         ),
         ("latency, p50", f"{p50:,.2f} ms", "one request at a time on each connection"),
         ("latency, p99", f"{p99:,.2f} ms", ""),
@@ -68,6 +68,10 @@ def table(result: Result) -> str:
         _system_calls(result.counted, result),
     ]
     return "\n".join(f"{label:<16}{value:>12}   {note}".rstrip() for label, value, note in rows)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}" + "s" * (count != 1)
 
 
 def _registrations(extra: int) -> str:

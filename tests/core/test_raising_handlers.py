@@ -6,14 +6,14 @@ CPython runs handlers after any call and at any backward jump, so also between t
 it ready, while a carrier starts or ends, and in the launcher.
 
 The storms: a timer signal every few hundred microseconds, whose handler raises whenever runtime code is on the stack
-(`current` is None) and never in a fiber's own code, where an exception would rightly be that fiber's. What is raised
-inside a finaliser CPython itself reports as unraisable; the script counts those, so that the sum must come out.
+(`current` is None) and never in a fiber's own code, where an exception would rightly be that fiber's; nor while another
+exception is being handled, so that each has arrived before the next comes. What is raised inside a finaliser CPython itself reports as unraisable; the script counts those, so that the sum must come out.
 
 The other half is the same thing without luck: at the first, second, third … point at which CPython could run a handler
-in runtime code, one exception is raised there, each time in a fresh program.
+in runtime code, one exception is raised there, each time in a fresh program. Where the runtime does a step on behalf of a
+running fiber's own call (`in_runtime`: to register a file, to cancel somebody) the exception may come out of that call;
+called again, it must work.
 """
-
-import sys
 
 import pytest
 from support.process import run_python
@@ -33,7 +33,7 @@ scheduler = get_scheduler()
 
 def handler(signum, frame):
     global raised
-    if scheduler.current is None:
+    if scheduler.current is None and sys.exc_info()[0] is None:
         raised += 1
         raise Boom
 
@@ -119,82 +119,85 @@ def test_a_storm_of_raising_handlers_loses_nothing(mode: str) -> None:
     assert child.stdout == "raised minus delivered: 0\n"
 
 
-# CPython looks for signals where a function begins, after a call, and where a jump backward lands. An `opcode` event comes
-# before each instruction, so the event after such an instruction is such a point.
+# CPython looks for signals where a function begins and after a call into C: what `sys.setprofile` calls `call` and
+# `c_return`, and an exception raised there comes out exactly where a handler's would. (Also where a loop jumps back; those
+# points are left to the storms.) Each run has a thread, and so a scheduler, of its own, so that the points are the same.
 EVERY_POINT = """
-import dis, sys
+import os, sys
+from concurrent.futures import ThreadPoolExecutor
 import fibers
 from fibers import scheduler as module
 from fibers.io import socket
 
-class Boom(Exception):
+class Boom(BaseException):
     pass
 
-CALLS = {"CALL", "CALL_KW", "CALL_FUNCTION_EX", "CALL_FUNCTION", "CALL_METHOD", "PRECALL"}
-runtime = __import__("os").path.dirname(fibers.__file__)
-known = {}
-
-def instructions(code):
-    found = known.get(code)
-    if found is None:
-        found = known[code] = {each.offset: each.opname for each in dis.get_instructions(code)}
-    return found
-
-scheduler = module.get_scheduler()
-last = {}
-points = 0
+RUNTIME = os.path.dirname(fibers.__file__)
+points = came_out = 0
 target = -1
+own_call = False
+where = ""
 
-def trace(frame, event, _):
-    global points
-    if not frame.f_code.co_filename.startswith(runtime):
-        return None
-    frame.f_trace_opcodes, frame.f_trace_lines = True, False
-    if event == "opcode":
-        name = instructions(frame.f_code).get(frame.f_lasti)
-        before, last[frame] = last.get(frame), name
-        here = before in CALLS or (before or "").startswith("JUMP_BACKWARD") or name == "RESUME"
-        if here and scheduler.current is None and not scheduler.closed:
+def profile(frame, event, argument):
+    global points, own_call, where
+    if (event == "call" or event == "c_return") and frame.f_code.co_filename.startswith(RUNTIME):
+        scheduler = module.state.scheduler
+        if scheduler is not None and scheduler.current is None and not scheduler.closed:
             points += 1
             if points == target:
-                raise Boom(frame.f_code.co_qualname, frame.f_lineno)
-    elif event == "return":
-        last.pop(frame, None)
-    return trace
+                where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}, {event} {argument}"
+                own_call = on_behalf_of_a_fiber(frame)
+                raise Boom(where)
+
+def on_behalf_of_a_fiber(frame):
+    while frame is not None:
+        if frame.f_code.co_name == "in_runtime":
+            return True
+        frame = frame.f_back
+    return False
+
+def again(call, *args):
+    global came_out
+    while True:
+        try:
+            return call(*args)
+        except Boom:
+            assert own_call, where
+            came_out += 1
 
 def program():
     near, far = socket.socketpair()
     order = []
     def reader():
-        near.settimeout(20)
-        order.append(near.recv(1))
+        near.settimeout(5)
+        order.append(again(near.recv, 1))
     def sleeper():
-        fibers.sleep(0.0001)
+        again(fibers.sleep, 0.0001)
         order.append(b"slept")
     def parked():
-        fibers.lowlevel.park(20)
+        again(fibers.lowlevel.park, 5)
         order.append(b"unparked")
     def yielder():
-        fibers.yield_now()
+        again(fibers.yield_now)
         order.append(b"yielded")
     def parent():
-        fibers.spawn(yielder).join(20)
-    every = [fibers.spawn(each) for each in (reader, sleeper, parked, parent)]
-    fibers.spawn(far.sendall, b"x")
+        again(again(fibers.spawn, yielder).join, 5)
     def unparker():
-        fibers.yield_now()
-        fibers.lowlevel.unpark(every[2])
-    every.append(fibers.spawn(unparker))
-    sys.settrace(trace)
-    sys._getframe().f_trace = None
+        again(fibers.yield_now)
+        again(fibers.lowlevel.unpark, every[2])
+    sys.setprofile(profile)
+    fibers.current()
+    every = [fibers.spawn(each) for each in (reader, sleeper, parked, parent, unparker)]
+    every.append(fibers.spawn(again, far.sendall, b"x"))
     booms = 0
     for each in every:
         while not each.done():
             try:
-                each.join(20)
+                each.join(5)
             except Boom:
                 booms += 1
-    sys.settrace(None)
+    sys.setprofile(None)
+    scheduler = module.state.scheduler
     while scheduler.main.interrupt:
         try:
             fibers.yield_now()
@@ -204,35 +207,35 @@ def program():
         each.result()
     assert fibers.current() is scheduler.main
     assert sorted(order) == [b"slept", b"unparked", b"x", b"yielded"], order
-    near.close(), far.close()
+    near.close()
+    far.close()
     fibers.sleep(0.0001)
     return booms
 
-first, step = int(sys.argv[1]), int(sys.argv[2])
-program()
-program()
-assert points > 100, points
+def run():
+    global points, came_out, where
+    points, came_out, where = 0, 0, ""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(program).result()
+
+assert run() == 0
 total = points
-target = first
-struck = 0
-while target <= total:
-    points = 0
+assert total > 50, total
+bad = []
+for target in range(int(sys.argv[1]), total + 1, int(sys.argv[2])):
     try:
-        booms = program()
-        assert booms == (points >= target), booms
+        booms = run() + came_out
+        assert booms == (points >= target), f"{booms} times"
     except BaseException as error:
-        print("at point", target, repr(error), file=sys.stderr)
-        raise
-    struck += booms
-    target += step
-print("struck", struck > 0)
+        bad.append(f"struck in {where}: {error!r}")
+print(len(bad), "of", total)
+print("\\n".join(bad), file=sys.stderr)
 """
 
 
 @pytest.mark.parametrize("share", range(4))
 def test_one_exception_at_each_point_of_the_runtime(share: int) -> None:
     """Hazard 1, without luck: reading, sleeping, parking, yielding, spawning and joining, struck at each point in turn."""
-    step = max(1, int(4 / scaled(4, least=1)))
-    child = run_python("-c", EVERY_POINT, str(share + 1), str(4 * step), timeout=100)
+    child = run_python("-c", EVERY_POINT, str(share + 1), "4", timeout=100)
     assert child.returncode == 0, child.stderr
-    assert child.stdout == "struck True\n"
+    assert child.stdout.startswith("0 of "), child.stderr

@@ -229,12 +229,12 @@ def test_hazard_2_no_shortcut_where_a_short_read_proves_nothing(how: str) -> Non
 
 
 def test_hazard_2_on_unix_sockets_a_short_read_with_data_behind_it_proves_nothing() -> None:
-    """A unix read stops short where ancillary data begins, with data queued behind it and no further edge to come."""
+    """A unix read stops short behind ancillary data, with data queued behind it and no further edge to come."""
     a, b = socket.socketpair()
     with a, b:
         drain_latch(a)
-        b.send(b"abc")
-        socket.send_fds(b, [b"def"], [b.fileno()])
+        socket.send_fds(b, [b"abc"], [b.fileno()])
+        b.send(b"def")
         a.settimeout(5)
         assert a.recv(100) == b"abc"
         reading = state_of(a).reading

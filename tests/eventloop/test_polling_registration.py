@@ -1,0 +1,278 @@
+"""Registration invariants of the lifetime loop, counted: one in, one out, at most one change; and registrations that fail.
+
+The loop is used bare: a Waiter of a few lines stands for whoever waits.
+"""
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import fibers
+from fibers.eventloop import CLOSED, FOREVER, READ, RETRY, TIMED_OUT, WRITE, PollingLoop, available, new_loop, ownership
+from fibers.io import socket as fsocket
+from fibers.scheduler import get_scheduler
+
+KINDS = [name for name, reason in available().items() if reason is None]
+Pair = tuple[socket.socket, socket.socket]
+
+
+class Waiter:
+    """Waits; remembers nothing but why it was woken."""
+
+    outcome: Any = None
+    deadline: float = FOREVER
+
+
+@pytest.fixture(params=KINDS)
+def loop(request: pytest.FixtureRequest) -> Iterator[PollingLoop]:
+    # The thread has a loop already, and both may live: nothing here parks a fiber.
+    loop = new_loop(request.param)
+    assert isinstance(loop, PollingLoop)
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    a, b = socket.socketpair()
+    a.setblocking(False)
+    b.setblocking(False)
+    with a, b:
+        yield a, b
+
+
+def wait(loop: PollingLoop, direction: Any, deadline: float = FOREVER) -> Waiter:
+    """Put a waiter into a direction as the operations do: only when the latch is drained."""
+    waiter = Waiter()
+    waiter.deadline = deadline
+    direction.drained = direction.edges
+    direction.holder = direction.waiter = waiter
+    if not direction.armed or deadline < direction.alarm:
+        assert loop.watch(direction, deadline)
+    return waiter
+
+
+def woken(loop: PollingLoop, waiter: Waiter) -> bool:
+    """Let the loop turn until it has woken somebody (at most five times); True if it was this one, once."""
+    for _ in range(5):
+        loop.turn(not loop.ready)
+        if loop.ready:
+            break
+    found = list(loop.ready)
+    loop.ready.clear()
+    return found == [waiter]
+
+
+def test_one_registration_one_modification_one_unregistration(loop: PollingLoop, pair: Pair) -> None:
+    a, b = pair
+    handle = loop.handle(a.fileno(), True)
+    stats = loop.stats
+    for _ in range(10):
+        waiter = wait(loop, handle.reading)
+        b.send(b"x")
+        assert woken(loop, waiter)
+        a.recv(10)
+    for _ in range(10):
+        waiter = wait(loop, handle.writing)
+        with pytest.raises(BlockingIOError):
+            while True:
+                a.send(bytes(65536))
+        with pytest.raises(BlockingIOError):
+            while True:
+                b.recv(1 << 20)
+        assert woken(loop, waiter)
+    loop.release(handle, a.close)
+    assert stats.registrations == 1
+    assert stats.unregistrations == 1
+    assert stats.modifications <= 1
+    assert ownership.owners.get(handle.fd) is None
+
+
+def test_a_file_that_never_waits_is_never_registered(loop: PollingLoop, pair: Pair) -> None:
+    handle = loop.handle(pair[0].fileno(), True)
+    loop.release(handle, lambda: None)
+    assert (loop.stats.registrations, loop.stats.unregistrations) == (0, 0)
+
+
+def test_a_listener_and_its_connections_cost_one_registration_each() -> None:
+    stats = get_scheduler().loop.stats
+    before = stats.registrations, stats.modifications, stats.unregistrations
+    with fsocket.create_server(("127.0.0.1", 0)) as listener:
+        for _ in range(10):
+            acceptor = fibers.spawn(listener.accept)
+            fibers.yield_now()
+            with socket.create_connection(listener.getsockname()) as client:
+                server, _address = acceptor.result(5)
+                with server:
+                    for _ in range(5):
+                        reader = fibers.spawn(server.recv, 10)
+                        fibers.yield_now()
+                        client.send(b"hello")
+                        assert reader.result(5) == b"hello"
+    after = stats.registrations, stats.modifications, stats.unregistrations
+    assert tuple(now - then for now, then in zip(after, before, strict=True)) == (11, 0, 11)
+
+
+class Broken:
+    """A poller whose `arm` fails as often as it is told to, as the kernel does at max_user_watches."""
+
+    def __init__(self, poller: Any, error: OSError) -> None:
+        self._poller = poller
+        self._error = error
+        self.broken = True
+
+    def arm(self, fd: int, interest: int, armed: int) -> None:
+        if self.broken:
+            raise self._error
+        self._poller.arm(fd, interest, armed)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._poller, name)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ENOMEM])
+def test_add_fails_it_raises_and_raises_again(loop: PollingLoop, pair: Pair, number: int) -> None:
+    """Row "ADD fails": a half-registered fd slept for ever."""
+    a, b = pair
+    handle = loop.handle(a.fileno(), True)
+    broken = Broken(loop._poller, OSError(number, os.strerror(number)))
+    loop._poller = broken
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space|memory") as caught:
+            loop.watch(handle.reading, loop.clock() + 30)
+        assert caught.value.errno == number
+        assert not handle.reading.armed
+        assert not handle.registered
+        assert handle.fd not in ownership.owners
+        assert handle.reading.timer is None
+    assert loop.stats.registrations == 0
+    broken.broken = False
+    waiter = wait(loop, handle.reading)
+    b.send(b"x")
+    assert woken(loop, waiter)
+    broken.broken = True
+    with pytest.raises(OSError, match="No space|memory"):
+        loop.watch(handle.writing, FOREVER)
+    assert not handle.writing.armed
+    assert ownership.owners[handle.fd] is handle, "the direction that is registered stays"
+    loop.release(handle, lambda: None)
+    assert loop.stats.unregistrations == 1
+
+
+def test_add_fails_in_the_middle_of_a_recv_and_the_fiber_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop: Any = get_scheduler().loop
+    a, b = fsocket.socketpair()
+    with a, b:
+        broken = Broken(loop._poller, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        loop._poller = broken
+        try:
+            for _ in range(2):
+                with pytest.raises(OSError, match="No space"):
+                    a.recv(1)
+        finally:
+            loop._poller = broken._poller
+        reader = fibers.spawn(a.recv, 1)
+        fibers.yield_now()
+        b.send(b"x")
+        assert reader.result(5) == b"x"
+
+
+def test_a_regular_file_never_blocks(loop: PollingLoop, tmp_path: Any) -> None:
+    """EPERM from epoll: nothing to wait for. (poll and select report it ready at once.)"""
+    with open(tmp_path / "file", "w+b") as file:
+        handle = loop.handle(file.fileno(), True)
+        handle.reading.drained = handle.reading.edges
+        handle.reading.waiter = waiter = Waiter()
+        if loop.watch(handle.reading, FOREVER):
+            assert woken(loop, waiter)
+        else:
+            assert handle.fd not in ownership.owners
+            assert not handle.reading.armed
+        loop.release(handle, lambda: None)
+
+
+def test_a_number_seen_on_another_file_evicts_the_old_one(loop: PollingLoop, pair: Pair) -> None:
+    a, _b = pair
+    handle = loop.handle(a.fileno(), True)
+    waiter = wait(loop, handle.reading)
+    c, d = socket.socketpair()
+    with c, d:
+        os.dup2(c.fileno(), a.fileno())  # behind the loop's back
+        successor = loop.handle(a.fileno(), True)
+        assert list(loop.ready) == [waiter]
+        assert waiter.outcome is CLOSED
+        loop.ready.clear()
+        second = wait(loop, successor.reading)
+        d.send(b"x")
+        assert woken(loop, second)
+        assert loop.stats.registrations == 2
+        loop.release(successor, lambda: None)
+        assert loop.stats.unregistrations == 2
+
+
+def test_timers_of_a_direction_go_with_it(loop: PollingLoop, pair: Pair) -> None:
+    handle = loop.handle(pair[0].fileno(), True)
+    waiter = wait(loop, handle.reading, loop.clock() + 30)
+    assert len(loop.timers) == 1
+    loop.release(handle, lambda: None)
+    assert len(loop.timers) == 0
+    assert waiter.outcome is CLOSED
+    loop.ready.clear()
+
+
+def test_a_deadline_wakes_with_timed_out(loop: PollingLoop, pair: Pair) -> None:
+    handle = loop.handle(pair[0].fileno(), True)
+    started = loop.clock()
+    waiter = wait(loop, handle.reading, started + 0.01)
+    assert woken(loop, waiter)
+    assert waiter.outcome is TIMED_OUT
+    assert loop.clock() - started >= 0.01
+    loop.release(handle, lambda: None)
+
+
+def test_closing_a_loop_wakes_with_retry_and_frees_the_files(loop: PollingLoop, pair: Pair) -> None:
+    handle = loop.handle(pair[0].fileno(), True)
+    waiter = wait(loop, handle.reading)
+    loop.close()
+    assert waiter.outcome is RETRY
+    assert handle.fd not in ownership.owners
+    loop.close()
+
+
+def test_interest_bits_are_told_once_to_a_lifetime_poller(loop: PollingLoop, pair: Pair) -> None:
+    """A second waiter of an armed direction costs no call."""
+    a, _b = pair
+    handle = loop.handle(a.fileno(), True)
+    calls: list[tuple[int, int]] = []
+    real = loop._poller
+
+    class Spy:
+        def arm(self, fd: int, interest: int, armed: int) -> None:
+            calls.append((interest, armed))
+            real.arm(fd, interest, armed)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+    loop._poller = Spy()  # type: ignore[assignment]
+    for seconds in (30, 20, 10):
+        wait(loop, handle.reading, loop.clock() + seconds)
+    wait(loop, handle.writing)
+    assert calls == [(READ, 0), (WRITE, READ)]
+    loop.release(handle, lambda: None)
+    loop.ready.clear()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_closed_loop_leaves_no_fd_open() -> None:
+    before = os.listdir("/proc/self/fd")
+    for kind in KINDS:
+        loop = new_loop(kind)
+        loop.turn(False)
+        loop.close()
+    assert os.listdir("/proc/self/fd") == before
