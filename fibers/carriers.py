@@ -59,6 +59,7 @@ class Carriers:
 
     __slots__ = (
         "__weakref__",
+        "_allowed",
         "_deep",
         "_idle_low",
         "_launcher",
@@ -87,7 +88,7 @@ class Carriers:
         self.fibers: set[Fiber[Any]] = set()  # all that are not done, but for main
         self.switches = 0
         self.struck = False  # a signal handler has raised in runtime code at some time
-        self.budget = SWITCHES_PER_TURN
+        self.budget = self._allowed = SWITCHES_PER_TURN
         self._since: float | None = None
         self._idle_low = 0
         self._reports: WeakSet[Report] = WeakSet()  # errors that nobody has retrieved so far
@@ -173,13 +174,15 @@ class Carriers:
         """One turn of the loop, and what is due once a turn."""
         loop = self.loop
         if block:
-            self.budget, self._since = SWITCHES_PER_TURN, None
+            self._allowed, self._since = SWITCHES_PER_TURN, None
         else:
-            # Did the switches since the last such turn take long? Then fewer of them before the next.
+            # How long the switches since the last such turn took tells how many of them fit into PATIENCE.
             now, since = loop.clock(), self._since
             self._since = now
-            spent = 0.0 if since is None else now - since
-            self.budget = SWITCHES_PER_TURN if spent < PATIENCE else max(1, int(SWITCHES_PER_TURN * PATIENCE / spent))
+            if since is not None:
+                fit = self._allowed * PATIENCE / max(now - since, 1e-9)
+                self._allowed = max(1, int(fit)) if fit < SWITCHES_PER_TURN else SWITCHES_PER_TURN
+        self.budget = self._allowed
         loop.turn(block)
         idle = len(self.idle)
         if idle:

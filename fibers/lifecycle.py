@@ -54,8 +54,8 @@ def run(main: Callable[..., T], *args: Any, loop: EventLoop | None = None) -> T:
     root = scheduler.main.root = object()
     try:
         result = main(*args)
-        if scheduler.main.interrupt and not scheduler.main._cancelled:
-            raise scheduler.main.interruption()
+        if (error := scheduler.left_over()) is not None:
+            raise error
         return result
     finally:
         try:

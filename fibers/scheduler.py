@@ -152,7 +152,8 @@ class Scheduler(Carriers):
             try:
                 return self.in_runtime(self.loop.watch, direction, deadline)
             except Exception:
-                raise  # the kernel refuses
+                direction.edges += 1  # the kernel refuses, so nothing will tell us: the next call tries again
+                raise
             except BaseException as error:
                 self._strike(error)
 
@@ -240,11 +241,20 @@ class Scheduler(Carriers):
             raise KeyboardInterrupt
         if not pending:
             self._ctrl_c = True
-            self.post(self._send_ctrl_c)
+            if current is None:
+                self.post(self._send_ctrl_c)
+            else:
+                self.in_runtime(self._send_ctrl_c)
 
     def _send_ctrl_c(self) -> None:
         self._ctrl_c = False
         self.throw(self.main, KeyboardInterrupt())
+
+    def left_over(self) -> BaseException | None:
+        """What is still to be raised in main, as it returns; None if nothing is."""
+        if self._ctrl_c:
+            self._send_ctrl_c()
+        return self.main.interruption() if self.main._pending else None
 
     def close(self) -> None:
         """Take everything down. In main, with all fibers ended; those that would not end are never resumed."""

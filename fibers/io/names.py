@@ -5,6 +5,7 @@ address by themselves, blocking; so an address is resolved here before it is han
 """
 
 import _socket
+import socket as std
 from _socket import socket as Raw  # noqa: N812
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, AF_UNSPEC, AddressFamily, SocketKind, inet_pton
@@ -92,3 +93,8 @@ def gethostbyaddr(ip_address: str) -> tuple[str, list[str], list[str]]:
 def getnameinfo(sockaddr: tuple[Any, ...], flags: int) -> tuple[str, str]:
     """As `socket.getnameinfo`; only the calling fiber waits."""
     return to_thread(_socket.getnameinfo, sockaddr, flags)
+
+
+def getfqdn(name: str = "") -> str:
+    """As `socket.getfqdn`; only the calling fiber waits."""
+    return to_thread(std.getfqdn, name)

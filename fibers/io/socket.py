@@ -27,7 +27,7 @@ from ..errors import ClosedError
 from ..scheduler import check_seconds
 from . import connecting, operations
 from . import state as _state
-from .names import getaddrinfo
+from .names import getaddrinfo, getfqdn, gethostbyaddr, gethostbyname, gethostbyname_ex, getnameinfo  # noqa: F401
 from .state import adopt, state_of
 
 __all__ = [*std.__all__, "fromshare"] if hasattr(std, "fromshare") else [*std.__all__]

@@ -31,9 +31,16 @@ class Boom(Exception):
 raised = in_main = in_strangers = unraisable = 0
 scheduler = get_scheduler()
 
+def on_behalf_of_a_fiber(frame):
+    while frame is not None:
+        if frame.f_code.co_name == "in_runtime":
+            return True
+        frame = frame.f_back
+    return False
+
 def handler(signum, frame):
     global raised
-    if scheduler.current is None and sys.exc_info()[0] is None:
+    if scheduler.current is None and sys.exc_info()[0] is None and not on_behalf_of_a_fiber(frame):
         raised += 1
         raise Boom
 
@@ -169,19 +176,19 @@ def program():
     near, far = socket.socketpair()
     order = []
     def reader():
-        near.settimeout(5)
+        near.settimeout(2)
         order.append(again(near.recv, 1))
     def sleeper():
         again(fibers.sleep, 0.0001)
         order.append(b"slept")
     def parked():
-        again(fibers.lowlevel.park, 5)
+        again(fibers.lowlevel.park, 2)
         order.append(b"unparked")
     def yielder():
         again(fibers.yield_now)
         order.append(b"yielded")
     def parent():
-        again(again(fibers.spawn, yielder).join, 5)
+        again(again(fibers.spawn, yielder).join, 2)
     def unparker():
         again(fibers.yield_now)
         again(fibers.lowlevel.unpark, every[2])
@@ -193,7 +200,7 @@ def program():
     for each in every:
         while not each.done():
             try:
-                each.join(5)
+                each.join(2)
             except Boom:
                 booms += 1
     sys.setprofile(None)
@@ -227,15 +234,17 @@ for target in range(int(sys.argv[1]), total + 1, int(sys.argv[2])):
         booms = run() + came_out
         assert booms == (points >= target), f"{booms} times"
     except BaseException as error:
-        bad.append(f"struck in {where}: {error!r}")
+        bad.append(f"point {target}, struck in {where}: {error!r}")
+        print(bad[-1], file=sys.stderr, flush=True)
+        if len(bad) == 3:
+            break
 print(len(bad), "of", total)
-print("\\n".join(bad), file=sys.stderr)
 """
 
 
 @pytest.mark.parametrize("share", range(4))
 def test_one_exception_at_each_point_of_the_runtime(share: int) -> None:
     """Hazard 1, without luck: reading, sleeping, parking, yielding, spawning and joining, struck at each point in turn."""
-    child = run_python("-c", EVERY_POINT, str(share + 1), "4", timeout=100)
+    child = run_python("-c", EVERY_POINT, str(share + 1), "4", timeout=40)
     assert child.returncode == 0, child.stderr
     assert child.stdout.startswith("0 of "), child.stderr

@@ -102,8 +102,8 @@ def test_15214_traffic_that_nobody_waits_for_does_not_turn_the_loop(make: Callab
         os.close(writer)
         return int(taken)
 
-    # Each edge in the one direction that was waited for once may cost a turn: the reads of a full pipe are bounded.
-    assert on(make, main) <= 12
+    # A terminal tells its writer of room while it digests what was written before; that ends when it is full.
+    assert on(make, main) <= (100 if where == "pty" else 12)
 
 
 def _traffic(reader: int, writer: int) -> None:
