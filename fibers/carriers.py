@@ -168,6 +168,8 @@ class Carriers:
         """A greenlet for an unstarted fiber."""
         if self._deep and me is self.main and _depth() < self._deep:
             self._relaunch()
+        if self._launcher.dead:
+            self._launch()
         return self.idle.pop() if self.idle else self._launcher
 
     def _turn(self, block: bool) -> None:
@@ -221,7 +223,9 @@ class Carriers:
         """Control has come here without a hand-off: give it back to the fiber that is running."""
         current = self.current
         if current is None:
-            current = self.main
+            # Nobody runs: the greenlet that was to take over has ended before it could. Hand over again.
+            (self.handoff.greenlet or self._carrier(self.handoff)).switch()
+            return
         problem = RuntimeError(
             "a greenlet ended in, or switched to, the greenlet of a fiber that is waiting; "
             "switch only between greenlets that this fiber itself has made and that end while it runs"
@@ -257,10 +261,15 @@ class Carriers:
         self._launcher.switch()
 
     def _launching(self) -> None:
-        getcurrent().parent.switch()  # type: ignore[union-attr]
-        while self.handoff is not None:
+        started = False
+        while True:
             try:
-                (self.handoff.greenlet or greenlet(self._carry, getcurrent())).switch()
+                if not started:
+                    started = True
+                    getcurrent().parent.switch()  # type: ignore[union-attr]
+                while self.handoff is not None:
+                    (self.handoff.greenlet or greenlet(self._carry, getcurrent())).switch()
+                return
             except GreenletExit:
                 raise
             except BaseException as error:

@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 from .carriers import _log
+from .errors import LoopClosedError
 from .eventloop.contract import EventLoop
 from .fiber import Fiber
 from .scheduler import Scheduler, get_scheduler, on_new, state
@@ -112,6 +113,26 @@ def _end(scheduler: Scheduler) -> None:
         end_fibers(scheduler, lambda fiber: True)
     finally:
         _close(scheduler)
+        state.scheduler = _ENDED  # type: ignore[assignment]
+
+
+class _Ended:
+    """Stands for the scheduler of every thread whose end has come. (The storage of such a thread is never freed: what is
+    put there as it ends had better be shared.)
+    """
+
+    closed = True
+    current = None
+
+    def refuse(self) -> RuntimeError:
+        return LoopClosedError("the fibers of this thread have been shut down")
+
+    @property
+    def loop(self) -> EventLoop:
+        raise self.refuse()
+
+
+_ENDED: Final = _Ended()
 
 
 class _Sentinel:
@@ -140,7 +161,7 @@ on_new.append(_adopt)
 
 
 def _at_exit() -> None:
-    if state.scheduler is not None:
+    if state.scheduler is not None and not state.scheduler.closed:
         _end(state.scheduler)
 
 

@@ -90,8 +90,7 @@ def _wait(fd: int | Any, interest: int, events: int, timeout: float | None) -> N
         raise scheduler.refuse()
     deadline = scheduler.deadline(timeout) or FOREVER
     number = _number(fd)
-    if me.interrupt:
-        raise me.interruption()
+    scheduler.check_interrupt(me)
     if _ready(number, events):
         return
     if timeout == 0:

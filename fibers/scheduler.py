@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 from greenlet import getcurrent
 
 from .carriers import Carriers, _log
-from .errors import Cancelled, LoopClosedError
+from .errors import Cancelled, LoopClosedError, OwnershipError
 from .eventloop import new_loop
 from .eventloop.clock import FOREVER
 from .eventloop.contract import EventLoop
@@ -123,6 +123,13 @@ class Scheduler(Carriers):
             "scheduler was at work may not wait (spawn a fiber from it instead)"
         )
 
+    def check_interrupt(self, me: Fiber[Any]) -> None:
+        """At the start of an operation that waits by other means than `park` alone: raise what is to be raised in `me`."""
+        if me.interrupt:
+            self.ready.append(me)
+            self.park(me, None)  # others first, as in `park`
+            raise me.interruption()
+
     def deadline(self, timeout: float | None) -> float | None:
         """When a wait that starts now ends; None: never. Raises TypeError or ValueError for what is not a timeout."""
         if timeout is None or check_seconds("timeout", timeout) == FOREVER:
@@ -151,7 +158,7 @@ class Scheduler(Carriers):
         while True:
             try:
                 return self.in_runtime(self.loop.watch, direction, deadline)
-            except Exception:
+            except (OSError, OwnershipError):
                 direction.edges += 1  # the kernel refuses, so nothing will tell us: the next call tries again
                 raise
             except BaseException as error:

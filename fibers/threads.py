@@ -133,8 +133,7 @@ def to_thread(fn: Callable[..., T], *args: Any) -> T:
     me = scheduler.current
     if me is None:
         raise scheduler.refuse()
-    if me.interrupt:
-        raise me.interruption()
+    scheduler.check_interrupt(me)
     call = _Call(fn, args, copy_context())
     _pool.submit(call)
     while not call.done:

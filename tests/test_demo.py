@@ -21,6 +21,7 @@ from support.process import environment, run_python
 from fibers.demo import syscalls
 from fibers.demo.latency import RESOLUTION, Latencies
 from fibers.demo.limits import BESIDES, SELECT_MAX, fit
+from fibers.demo.process import Server
 from fibers.eventloop import BACKEND
 
 SMALL = ("-m", "fibers", "demo", "--connections", "20", "--seconds", "0.3")
@@ -82,13 +83,18 @@ def test_progress_goes_to_stderr_and_says_each_phase(tmp_path: Path) -> None:
     assert "\x1b" not in child.stderr, "no terminal, no terminal codes"
 
 
+def strace_works() -> bool:
+    strace = shutil.which("strace")
+    return (
+        strace is not None and subprocess.run([strace, "-o", os.devnull, "true"], capture_output=True).returncode == 0
+    )
+
+
+@pytest.mark.skipif(not strace_works(), reason="strace is not installed, or may not trace here")
 def test_system_calls_are_counted_by_strace() -> None:
     rows = rows_of((child := run_python(*SMALL)).stdout)
     assert child.returncode == 0, child.stderr
     figure, note = rows["system calls"]
-    if figure == "not counted":
-        assert "strace" in note
-        pytest.skip(f"strace counts nothing here: {note}")
     assert 2.0 <= number(figure) <= 3.2  # at most one kernel wait a request besides recv and send
     assert "recvfrom 1.0" in note
     assert "sendto 1.0" in note
@@ -194,6 +200,32 @@ def test_a_server_that_does_not_come_up_is_an_error(tmp_path: Path) -> None:
     child = run_python("-c", code, str(tmp_path), "demo", "--connections", "2", env=without_strace(tmp_path))
     assert child.returncode == 1
     assert child.stderr.splitlines()[-1] == "the demo failed: the server's process has ended"
+
+
+HANGING = "import signal, time\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\ntime.sleep(600)\n"
+
+
+def test_a_server_that_hangs_is_killed_with_what_it_runs_under(tmp_path: Path) -> None:
+    """The child of a shell, as it is the child of strace; the end of the pipes says that both are gone."""
+    package = tmp_path / "fibers" / "demo"
+    package.mkdir(parents=True)
+    for name, source in {"../__init__": "", "__init__": "", "server": HANGING}.items():
+        (package / f"{name}.py").write_text(source)
+    code = (
+        "import sys\n"
+        "from fibers.demo import process\n"
+        "process._ROOT, process.PATIENCE = sys.argv[1], 1.0\n"
+        "with process.Server(600, ['/bin/sh', '-c', '\"$@\"; exit 0', 'sh']):\n"
+        "    pass\n"
+    )
+    child = run_python("-c", code, str(tmp_path), timeout=END_S)
+    assert child.stderr.splitlines()[-1].endswith("ServerEndedError: the server's process did not end and was killed")
+
+
+def test_the_kernel_ends_a_server_whose_time_is_over() -> None:
+    with Server(1) as server:
+        server.port()
+        assert server._process.wait(END_S) == -signal.SIGALRM
 
 
 # -- limits

@@ -30,6 +30,8 @@ Number = TypeVar("Number", int, float)
 
 #: Seconds of load on the server under strace.
 STRACE_SECONDS = 1.0
+#: Seconds that a server gets beside those of the load: to start, to be connected to, to end.
+BESIDES = 120
 
 
 def _within(kind: Callable[[str], Number], low: Number, high: Number) -> Callable[[str], Number]:
@@ -77,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _measure(progress: Progress, connections: int, seconds: float, size: int) -> Result:
     progress.show("starting the server")
-    with Server() as server:
+    with Server(BESIDES + int(seconds)) as server:
         load, before, after = _drive(server, progress, "", connections, seconds, size)
         closed = server.end()
     counted = _count(progress, connections, min(seconds, STRACE_SECONDS), size)
@@ -117,7 +119,7 @@ def _count(progress: Progress, connections: int, seconds: float, size: int) -> C
         if prefix is None:
             return Counted(Counter(), 0, "strace is not installed")
         try:
-            with open(Path(folder, "stderr"), "w+b") as stderr, Server(prefix, stderr) as server:
+            with open(Path(folder, "stderr"), "w+b") as stderr, Server(BESIDES, prefix, stderr) as server:
                 load, _, _ = _drive(server, progress, " (under strace)", connections, seconds, size)
         except (ServerEndedError, OSError) as error:
             said = Path(folder, "stderr").read_text(errors="replace").splitlines()

@@ -1,11 +1,13 @@
 """The server's process, seen from the clients': started, asked over a line, ended.
 
 The child must import this very package, wherever it was found, hence PYTHONPATH. It is a process group of its own, so
-that Ctrl-C reaches only the process that knows what to do about it. Its life hangs on the line: whoever closes it, or
-dies, ends the server.
+that Ctrl-C reaches only the process that knows what to do about it, and that a server that hangs can be killed together
+with the strace it runs under: killing strace alone would set it free. Its life hangs on the line (whoever closes it, or
+dies, ends the server) and, in case it hangs and nobody is left to kill it, on an alarm.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -27,15 +29,15 @@ class ServerEndedError(RuntimeError):
 
 
 class Server:
-    """A context manager: the process lives inside. `prefix` is a command to run it under."""
+    """A context manager: the process lives inside, at most `lifetime` seconds. `prefix` is a command to run it under."""
 
-    def __init__(self, prefix: Sequence[str] = (), stderr: IO[bytes] | None = None) -> None:
+    def __init__(self, lifetime: int, prefix: Sequence[str] = (), stderr: IO[bytes] | None = None) -> None:
         known = os.environ.get("PYTHONPATH")
         environment = {**os.environ, "PYTHONPATH": f"{_ROOT}{os.pathsep}{known}" if known else _ROOT}
         self._line, theirs = socket.socketpair()
         with theirs:
             fd = theirs.fileno()
-            command = [*prefix, sys.executable, "-P", "-m", "fibers.demo.server", str(fd)]
+            command = [*prefix, sys.executable, "-P", "-m", "fibers.demo.server", str(fd), str(lifetime)]
             try:
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stderr=stderr, pass_fds=[fd], env=environment, process_group=0
@@ -60,7 +62,7 @@ class Server:
             raise ServerEndedError("the server's process did not end and was killed") from late
         finally:
             if self._process.poll() is None:
-                self._process.kill()
+                os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
 
     def port(self) -> int:

@@ -1,15 +1,16 @@
-"""The server's process: `python -m fibers.demo.server FD`.
+"""The server's process: `python -m fibers.demo.server FD LIFETIME`.
 
 An echo server as anybody would write it with threads, one fiber a connection. FD is one end of a socket pair, the line
 to the process that started it. The port is said there first. Then each word that comes is answered by a snapshot: "now"
-at once, "end" when every connection is over. When the line ends, for whatever reason, the server ends: nothing that
-happens to the other process can leave it behind.
+at once, "end" when every connection is over. When the line ends, for whatever reason, the server ends, so that it does not
+outlive the other process. That needs a runtime that works, and so the kernel ends the server after LIFETIME seconds.
 
 Each "now" is marked by `getppid`, a system call that nothing else here makes: in a log of strace's the two marks enclose
 the window that the two snapshots do.
 """
 
 import os
+import signal
 import sys
 
 import fibers
@@ -61,4 +62,5 @@ def main(line_fd: int) -> None:
 
 
 if __name__ == "__main__":
+    signal.alarm(int(sys.argv[2]))  # no handler: what it does needs nothing of this process
     fibers.run(main, int(sys.argv[1]))

@@ -8,8 +8,7 @@ elsewhere. A name that is unknown, or known but not usable here, fails at import
 import importlib
 import os
 import sys
-from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from .clock import FOREVER, MONOTONIC, Clock
 from .contract import EventLoop, LoopStats
@@ -25,12 +24,14 @@ __all__ = [
     "TimerTarget", "TimerWheel", "Waiter", "available", "new_loop",
 ]  # fmt: skip
 
-#: Every backend by name: the module with its poller, the class in it, and what it needs of the `select` module.
-BACKENDS: Final[dict[str, tuple[str, str, str]]] = {
-    "epoll": ("epoll", "EpollPoller", "epoll"),
-    "kqueue": ("kqueue", "KqueuePoller", "kqueue"),
-    "poll": ("poll", "PollPoller", "poll"),
-    "select": ("select", "SelectPoller", "select"),
+#: Every backend by name: the module, and in it the class of its poller, or (libevent) of its loop. The first four need
+#: the function of their name in the `select` module.
+BACKENDS: Final[dict[str, tuple[str, str]]] = {
+    "epoll": ("pollers.epoll", "EpollPoller"),
+    "kqueue": ("pollers.kqueue", "KqueuePoller"),
+    "poll": ("pollers.poll", "PollPoller"),
+    "select": ("pollers.select", "SelectPoller"),
+    "libevent": ("libevent", "LibeventLoop"),
 }
 
 
@@ -42,35 +43,36 @@ def _default() -> str:
     return "poll"
 
 
-def _make_poller(name: str) -> Callable[[], Poller]:
-    """The constructor of a backend's poller. Raises ImportError where the system has none."""
-    module, attribute, needs = BACKENDS[name]
-    if not hasattr(importlib.import_module("select"), needs):
-        raise ImportError(f"this platform ({sys.platform}) has no {needs}")
-    make: Callable[[], Poller] = getattr(importlib.import_module(f"{__name__}.pollers.{module}"), attribute)
-    return make
+def _class(name: str) -> Any:
+    """The class behind a backend. Raises ImportError, which says why, where it cannot be used."""
+    module, attribute = BACKENDS[name]
+    if module != name and not hasattr(importlib.import_module("select"), name):
+        raise ImportError(f"this platform ({sys.platform}) has no {name}")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+
+
+def _why_not(name: str) -> str | None:
+    """None if the backend is usable here, else the reason why it is not."""
+    if name not in BACKENDS:
+        return "there is no such event loop"
+    try:
+        _class(name)
+    except ImportError as error:
+        return str(error)
+    return None
 
 
 def available() -> dict[str, str | None]:
-    """Every backend by name: None if it is usable here, else the reason why it is not."""
-    found: dict[str, str | None] = {}
-    for name in BACKENDS:
-        try:
-            _make_poller(name)
-        except ImportError as error:
-            found[name] = str(error)
-        else:
-            found[name] = None
-    return found
+    """Every backend by name: None if it is usable here, else the reason why it is not. Loads libevent to find out."""
+    return {name: _why_not(name) for name in BACKENDS}
 
 
 def _choose() -> str:
     name = os.environ.get("FIBERS_EVENTLOOP") or _default()
-    why_not = available()
-    if why_not.get(name, "unknown") is None:
+    problem = _why_not(name)
+    if problem is None:
         return name
-    table = "; ".join(f"{known}: {reason or 'usable'}" for known, reason in why_not.items())
-    problem = why_not.get(name, "there is no such event loop")
+    table = "; ".join(f"{known}: {reason or 'usable'}" for known, reason in available().items())
     raise ImportError(f"FIBERS_EVENTLOOP={name!r} cannot be used: {problem}. Known event loops: {table}")
 
 
@@ -81,4 +83,7 @@ def new_loop(backend: str = BACKEND, clock: Clock = MONOTONIC) -> EventLoop:
     """A new loop for the calling thread, on a backend named as in `available()`."""
     if backend not in BACKENDS:
         raise ValueError(f"there is no event loop {backend!r}; known are {', '.join(BACKENDS)}")
-    return PollingLoop(_make_poller(backend), clock)
+    if backend == "libevent":
+        loop: EventLoop = _class(backend)(clock)
+        return loop
+    return PollingLoop(_class(backend), clock)

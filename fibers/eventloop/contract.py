@@ -78,6 +78,12 @@ class EventLoop(ABC):
         """
 
     @abstractmethod
+    def taken(self, fd: int) -> bool:
+        """Is a file of this number known to a loop of this kind, in any thread? To wait for the number under another
+        handle would disturb it: a borrowed fd is then waited for as a duplicate. Any thread.
+        """
+
+    @abstractmethod
     def claim(self, handle: Handle) -> Handle:
         """The handle under which this loop may wait for the file: the same one, or its successor after a move here.
 

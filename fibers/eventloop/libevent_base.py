@@ -97,7 +97,17 @@ def _new_base(avoid: bytes | None = None) -> int:
 class Base:
     """See the module's text. For the thread that made it."""
 
-    __slots__ = ("_callback", "_numbers", "_pointer", "_timeval", "_timeval_at", "events", "features", "fired", "method")
+    __slots__ = (
+        "_callback",
+        "_numbers",
+        "_pointer",
+        "_timeval",
+        "_timeval_at",
+        "events",
+        "features",
+        "fired",
+        "method",
+    )
 
     def __init__(self) -> None:
         self._pointer = _new_base()
@@ -127,9 +137,11 @@ class Base:
         event = self.events[number] = Event(number, pointer, target)
         return event
 
-    def add(self, event: Event) -> bool:
-        """Wait for the event, once unless it is persistent. False if the kernel refuses; `failure()` tells why."""
-        return event.pointer != 0 and event_add(event.pointer, None) == 0
+    def add(self, event: Event) -> OSError | None:
+        """Wait for the event, once unless it is persistent. Returns the error if the kernel refuses."""
+        if event.pointer and event_add(event.pointer, None) < 0:
+            return failure()
+        return None
 
     def add_timer(self, event: Event, seconds: float) -> None:
         """Have the event come in that time, rounded up to microseconds; LONGEST at the most. Raises OSError."""

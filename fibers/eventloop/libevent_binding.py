@@ -25,7 +25,11 @@ from typing import Any, Final
 #: Where `libevent_core` of series 2.1 is on Debian, FreeBSD and Linux in general, and with Homebrew (whose folder is
 #: not on the default search path). The last two hold all of libevent.
 NAMES: Final = (
-    ("libevent_core-2.1.7.dylib", "/opt/homebrew/lib/libevent_core-2.1.7.dylib", "/usr/local/lib/libevent_core-2.1.7.dylib")
+    (
+        "libevent_core-2.1.7.dylib",
+        "/opt/homebrew/lib/libevent_core-2.1.7.dylib",
+        "/usr/local/lib/libevent_core-2.1.7.dylib",
+    )
     if sys.platform == "darwin"
     else ("libevent_core-2.1.so.7", "/usr/local/lib/libevent_core-2.1.so.7", "libevent-2.1.so.7")
 )

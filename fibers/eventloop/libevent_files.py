@@ -26,9 +26,8 @@ from ..errors import ClosedError, LoopClosedError, OwnershipError
 from .clock import FOREVER
 from .contract import EventLoop
 from .libevent_base import Base, Event
-from .libevent_binding import EV_READ, EV_WRITE, failure
+from .libevent_binding import EV_READ, EV_WRITE
 from .turns import READ, WRITE, Direction, Handle, Home
-from .waiter import CLOSED, Outcome
 
 _WHAT: Final = {READ: EV_READ, WRITE: EV_WRITE}
 
@@ -112,12 +111,12 @@ class LibeventFiles(EventLoop):
         if fresh:
             for loop in list(loops):
                 stale = loop._table.get(fd)
-                if stale is not None:
-                    self._evict(stale)
+                if stale is not None and (loop is self or not stale.closed):
+                    self.release(stale, _nothing)
         return LibeventHandle(fd, self, [])
 
     def taken(self, fd: int) -> bool:
-        return fd in self._table
+        return any(fd in loop._table for loop in list(loops))
 
     def claim(self, handle: Handle) -> Handle:
         with _lock:
@@ -157,13 +156,13 @@ class LibeventFiles(EventLoop):
         if not direction.asked:
             direction.asked = True
             self.stats.registrations += 1
-        if handle.closed or not self._base.add(event):
-            error = failure()
+        refused: OSError | None = None
+        if handle.closed or (refused := self._base.add(event)) is not None:
             direction.asked = False
             self.stats.registrations -= 1
-            if handle.closed or isinstance(error, PermissionError):
+            if refused is None or isinstance(refused, PermissionError):
                 return False  # epoll has no use for regular files: they never block
-            raise error
+            raise refused
         if deadline < direction.alarm:
             direction.set_alarm(deadline)
         return True
@@ -178,33 +177,32 @@ class LibeventFiles(EventLoop):
 
     def release(self, handle: Handle, finish: Callable[[], None]) -> None:
         assert isinstance(handle, LibeventHandle)
-        here = threading.get_ident()
+        mine: LibeventHandle | None = None
         with _lock:
-            siblings = [each for each in handle.siblings if not each.loop.closed]
-            for each in (handle, *siblings):
+            handle.mark_closed()
+            live = [each for each in handle.siblings if not each.loop.closed]
+            for each in live:
                 each.mark_closed()
-        elsewhere = [each for each in siblings if each.loop.thread != here or each.loop is not self]
-        busy = [each for each in elsewhere if each.busy()]
-        closing = _Closing(handle, finish, 1 + len(busy))
-        for each in elsewhere:
-            each.loop.post(each.loop._drop, each, CLOSED, closing if each in busy else None)
-        if not self.closed and self.thread == here:
-            self._drop(handle, CLOSED)
+            if self.thread == threading.get_ident():
+                mine = next((each for each in live if each.loop is self), None)
+            others = [each for each in live if each is not mine]
+            closing = _Closing(handle, finish, 1 + sum(each.busy() for each in others))
+            # Under the lock: no loop closes between the look at it and the post, nor does one become busy (see `watch`).
+            for each in others:
+                each.loop.post(each.loop._drop, each, closing if each.busy() else None)
+        if mine is not None:
+            self._drop(mine)
         closing.one_less()
 
     def _enter(self, handle: LibeventHandle) -> None:
-        """A first wait for the file. What the number stood for before is gone."""
+        """A first wait for the file here. What the number stood for before is gone."""
         stale = self._table.get(handle.fd)
         if stale is not None:
-            self._evict(stale)
+            self.release(stale, _nothing)
         self._table[handle.fd] = handle
 
-    def _evict(self, stale: LibeventHandle) -> None:
-        """The number of this file was seen on another file: it was closed behind our back. From any loop's thread."""
-        stale.loop.release(stale, _nothing) if stale.loop is self else self.release(stale, _nothing)
-
-    def _drop(self, handle: LibeventHandle, outcome: Outcome, closing: _Closing | None = None) -> None:
-        """Forget the file: delete its events, wake its waiters."""
+    def _drop(self, handle: LibeventHandle, closing: _Closing | None = None) -> None:
+        """The file is closed: delete its events, wake its waiters."""
         for direction in (handle.reading, handle.writing):
             if direction.asked:
                 direction.asked = False
@@ -214,11 +212,11 @@ class LibeventFiles(EventLoop):
                 direction.event = None
         if self._table.get(handle.fd) is handle:
             del self._table[handle.fd]
-        handle.close(outcome)
+        handle.close()
         if closing is not None:
             closing.one_less()
 
-    def _evict_closed(self) -> bool:
+    def _release_closed(self) -> bool:
         """Files that were closed behind our back: their waiters get CLOSED. True if there were any."""
         gone = []
         for handle in self._table.values():
@@ -227,8 +225,13 @@ class LibeventFiles(EventLoop):
             except OSError:
                 gone.append(handle)
         for handle in gone:
-            self._evict(handle)
+            self.release(handle, _nothing)
         return bool(gone)
+
+
+def guard() -> threading.RLock:  # type: ignore[valid-type]
+    """The lock under which a loop is marked closed: nothing is posted to it any more."""
+    return _lock
 
 
 #: Every libevent loop of the process that is not closed.

@@ -43,6 +43,9 @@ class LifetimeFiles(EventLoop):
                     evict(stale)
         return Descriptor(fd, self)
 
+    def taken(self, fd: int) -> bool:
+        return fd in ownership.owners
+
     def claim(self, handle: Handle) -> Handle:
         with ownership.lock:
             if handle.closed:

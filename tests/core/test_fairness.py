@@ -136,7 +136,7 @@ def test_a_turn_runs_what_was_ready_at_its_start() -> None:
     for number in range(100):
         fibers.yield_now()
         turns.append(number)
-    for fiber in (*first, *second):
+    for fiber in first + second:
         fiber.cancel()
         fiber.join()
     assert len(turns) == 100
@@ -149,7 +149,8 @@ def test_an_idle_program_makes_no_turns() -> None:
 
     def thread() -> None:
         near, far = socket.socketpair()
-        every = [fibers.spawn(near.recv, 1), fibers.spawn(fibers.sleep, 3600), fibers.spawn(fibers.lowlevel.park)]
+        every: list[fibers.Fiber[Any]] = [fibers.spawn(near.recv, 1), fibers.spawn(fibers.sleep, 3600)]
+        every.append(fibers.spawn(fibers.lowlevel.park))
         loops.extend([get_scheduler().loop, fibers.current()])
         fibers.yield_now()
         asleep.set()

@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -246,8 +247,8 @@ def test_joins_between_two_threads_that_both_have_fibers() -> None:
             while not empty.is_set():
                 fibers.yield_now()
             empty.clear()
-            handed[0] = fibers.spawn(count, number)
-            every.append(handed[0])
+            handed[0] = fiber = fibers.spawn(count, number)
+            every.append(fiber)
             full.set()
         for fiber in every:
             fiber.join()
@@ -281,13 +282,18 @@ def test_a_callback_added_after_the_end_is_called_at_once() -> None:
     assert calls == [fiber]
 
 
+def note_thread(calls: list[int], _: object) -> None:
+    calls.append(threading.get_ident())
+
+
 def test_a_callback_added_from_another_thread_runs_in_the_fibers_thread() -> None:
     for wait_first in (False, True):
         calls: list[int] = []
         fiber = fibers.spawn(int)
         if wait_first:
             fiber.join()
-        elsewhere(fiber.add_done_callback, lambda _, calls=calls: calls.append(threading.get_ident()))
+        note: Callable[[object], None] = partial(note_thread, calls)
+        elsewhere(fiber.add_done_callback, note)
         while not calls:
             fibers.yield_now()
         assert calls == [threading.get_ident()]

@@ -215,10 +215,14 @@ def test_the_idle_pool_shrinks_when_it_is_not_needed(monkeypatch: pytest.MonkeyP
 def test_the_pool_serves_after_it_has_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(carriers, "SHRINK_EVERY", 1)
 
+    def one() -> int:
+        fibers.sleep(0.0005)
+        return 1
+
     def program() -> int:
         total = 0
         for size in (50, 1, 30, 2, 100):
-            every = [fibers.spawn(lambda: fibers.sleep(0.0005) or 1) for _ in range(size)]
+            every = [fibers.spawn(one) for _ in range(size)]
             total += sum(fiber.result() for fiber in every)
             for _ in range(5):
                 fibers.sleep(0.0001)

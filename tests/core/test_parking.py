@@ -132,12 +132,17 @@ def test_ping_pong_between_two_threads_loses_no_wake() -> None:
         assert playing.result() == rounds
 
 
+def unpark_all(every: list[fibers.Fiber[None]]) -> None:
+    for fiber in every:
+        unpark(fiber)
+
+
 def test_many_fibers_unparked_from_three_threads_in_random_order() -> None:
     rounds = scaled(1000, least=20)
     with ThreadPoolExecutor(3) as pool:
         for _ in range(rounds):
             every = [fibers.spawn(park, 20) for _ in range(50)]
             for part in range(3):
-                pool.submit(lambda part=part, every=every: [unpark(fiber) for fiber in every[part::3]])
+                pool.submit(unpark_all, every[part::3])
             for fiber in every:
                 fiber.result()

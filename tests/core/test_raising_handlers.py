@@ -7,7 +7,8 @@ it ready, while a carrier starts or ends, and in the launcher.
 
 The storms: a timer signal every few hundred microseconds, whose handler raises whenever runtime code is on the stack
 (`current` is None) and never in a fiber's own code, where an exception would rightly be that fiber's; nor while another
-exception is being handled, so that each has arrived before the next comes. What is raised inside a finaliser CPython itself reports as unraisable; the script counts those, so that the sum must come out.
+exception is being handled, so that each has arrived before the next comes. What is raised inside a finaliser CPython
+itself reports as unraisable; the script counts those, so that the sum must come out.
 
 The other half is the same thing without luck: at the first, second, third … point at which CPython could run a handler
 in runtime code, one exception is raised there, each time in a fresh program. Where the runtime does a step on behalf of a
@@ -19,8 +20,15 @@ import pytest
 from support.process import run_python
 from support.scale import scaled
 
+# A runtime that spins, as one does whose launcher has died, would eat the machine's memory and outlive its test.
+LIMITS = """
+import faulthandler, resource
+faulthandler.dump_traceback_later(30, exit=True)
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+"""
+
 STORM = """
-import gc, signal, sys
+import signal, sys
 import fibers
 from fibers.scheduler import get_scheduler
 from fibers.io import socket
@@ -121,7 +129,7 @@ print("raised minus delivered:", raised - in_main - unraisable)
 @pytest.mark.parametrize("mode", ["client", "timed_client", "sleeper", "spawner", "parker"])
 def test_a_storm_of_raising_handlers_loses_nothing(mode: str) -> None:
     """Hazard 1: no fiber hangs, no stranger sees an exception, main gets every one of them."""
-    child = run_python("-c", STORM, mode, str(scaled(20_000, least=500)), timeout=100)
+    child = run_python("-c", LIMITS + STORM, mode, str(scaled(20_000, least=500)), timeout=100)
     assert child.returncode == 0, child.stderr
     assert child.stdout == "raised minus delivered: 0\n"
 
@@ -154,6 +162,7 @@ def profile(frame, event, argument):
             if points == target:
                 where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}, {event} {argument}"
                 own_call = on_behalf_of_a_fiber(frame)
+                print("striking in", where, file=sys.stderr)
                 raise Boom(where)
 
 def on_behalf_of_a_fiber(frame):
@@ -245,6 +254,6 @@ print(len(bad), "of", total)
 @pytest.mark.parametrize("share", range(4))
 def test_one_exception_at_each_point_of_the_runtime(share: int) -> None:
     """Hazard 1, without luck: reading, sleeping, parking, yielding, spawning and joining, struck at each point in turn."""
-    child = run_python("-c", EVERY_POINT, str(share + 1), "4", timeout=40)
+    child = run_python("-c", LIMITS + EVERY_POINT, str(share + 1), "4", timeout=40)
     assert child.returncode == 0, child.stderr
     assert child.stdout.startswith("0 of "), child.stderr

@@ -162,8 +162,7 @@ def test_blocking_at_any_moment_waits_or_is_refused(often: Callable[[Callable[[]
             fibers.sleep(0.00001)
             outcomes["waited"] += 1
         except RuntimeError as error:
-            assert "inside the runtime" in str(error)
-            outcomes["refused"] += 1
+            outcomes["refused" if "inside the runtime" in str(error) else str(error)] += 1
 
     often(block)
     total = busy_program()
@@ -193,7 +192,12 @@ def test_timers_lose_nothing_to_finalisers(often: Callable[[Callable[[], None]],
 def test_spawning_at_any_moment_while_run_ends(often: Callable[[Callable[[], None]], None]) -> None:
     """The end goes through the live fibers while finalisers add to them."""
     left = list(range(2000))
-    often(lambda: fibers.spawn(int) and None if left and left.pop() else None)
+
+    def spawn_one() -> None:
+        if left:
+            fibers.spawn(left.pop)
+
+    often(spawn_one)
 
     def main() -> None:
         for _ in range(50):

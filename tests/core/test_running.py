@@ -160,9 +160,13 @@ def test_takes_a_function(what: Any) -> None:
 def test_closes_the_loop_that_it_made_and_leaves_no_fd() -> None:
     seen: list[Any] = []
 
+    def main() -> None:
+        fibers.sleep(0.001)
+        seen.append(state.scheduler)
+
     def program() -> None:
         before = leaks.open_fds()
-        fibers.run(lambda: (fibers.sleep(0.001), seen.append(state.scheduler)))
+        fibers.run(main)
         assert state.scheduler is None
         assert leaks.open_fds() == before
 
@@ -290,11 +294,15 @@ def test_a_later_run_is_not_interrupted_by_what_was_meant_for_an_earlier_one() -
         fibers.current().cancel()
         fibers.sleep(FOREVER)
 
+    def second() -> int:
+        fibers.sleep(0.001)
+        return 7
+
     def program() -> int:
         with pytest.raises(fibers.Cancelled):
             fibers.run(main)
         fibers.sleep(0.001)
-        return fibers.run(lambda: fibers.sleep(0.001) or 7)
+        return fibers.run(second)
 
     assert elsewhere(program) == 7
 

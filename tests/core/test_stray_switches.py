@@ -225,6 +225,11 @@ def test_first_use_at_depth_850_does_not_shorten_later_fibers() -> None:
     assert later > here - 100
 
 
+def sleep_and_say() -> str:
+    fibers.sleep(0.005)
+    return "went on"
+
+
 def test_first_use_at_depth_850_with_fibers_alive_across_it() -> None:
     """Fibers that started deep go on where they are; those that start later have the whole depth."""
 
@@ -232,7 +237,7 @@ def test_first_use_at_depth_850_with_fibers_alive_across_it() -> None:
         deep: list[fibers.Fiber[str]] = []
 
         def start() -> None:
-            deep.extend(fibers.spawn(lambda: fibers.sleep(0.005) or "went on") for _ in range(5))
+            deep.extend(fibers.spawn(sleep_and_say) for _ in range(5))
             fibers.yield_now()
 
         at_depth(850, start)
@@ -247,7 +252,7 @@ def test_first_use_at_depth_850_with_fibers_alive_across_it() -> None:
 def test_spawning_from_deep_inside_a_fiber_does_not_shorten_the_new_one() -> None:
     def program() -> int:
         def parent() -> int:
-            return at_depth(500, lambda: fibers.spawn(frames).result())
+            return int(at_depth(500, lambda: fibers.spawn(frames).result()))
 
         return fibers.spawn(parent).result()
 

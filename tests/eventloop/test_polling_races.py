@@ -6,6 +6,7 @@ in a bare wait that shows why it ended: only its own timer may end that.
 
 import errno
 import random
+import sys
 import threading
 from collections import Counter
 
@@ -24,9 +25,7 @@ def bare_wait(seconds: float) -> object:
     scheduler = get_scheduler()
     me = scheduler.current
     assert me is not None
-    me.waiting = SLEEPING
-    scheduler.current = None
-    return scheduler.wait(me, scheduler.loop.clock() + seconds)
+    return scheduler.park(me, SLEEPING, scheduler.loop.clock() + seconds)
 
 
 def test_races_each_waiter_is_resumed_exactly_once() -> None:
@@ -96,6 +95,8 @@ def test_races_each_waiter_is_resumed_exactly_once() -> None:
             finish.wait()
 
     threads = [threading.Thread(target=close_some), threading.Thread(target=send_and_kill)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.0002)  # three threads that compute: let them meet more often
     for thread in threads:
         thread.start()
     for _ in range(batches):
@@ -115,12 +116,13 @@ def test_races_each_waiter_is_resumed_exactly_once() -> None:
         finish.wait()
         for a, b, fiber in work:
             a.close()  # wakes who is left
-            fiber.join(20)
+            assert isinstance(fiber.exception(20), fibers.FiberCancelled | LookupError | None)
             b.close()
     over = True
     start.wait()
     for thread in threads:
         thread.join()
+    sys.setswitchinterval(interval)
     never_started = batches * BATCH - resumed
     assert double == []
     assert 0 <= never_started < batches * BATCH
