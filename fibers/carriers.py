@@ -27,18 +27,18 @@ greenlet cannot show such cycles to the garbage collector.
 """
 
 import logging
-import sys
 import threading
 from collections import deque
 from typing import Any, Final
 from weakref import WeakSet
 
-from greenlet import GreenletExit, getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent
 
 from .errors import Cancelled, FiberKilled
 from .eventloop.contract import EventLoop
 from .eventloop.waiter import Outcome
 from .fiber import INTERRUPTED, Fiber, Place, Report
+from .pool import IDLE_MAX, SHRINK_EVERY, CarrierPool
 
 _log: Final = logging.getLogger("fibers")
 
@@ -46,45 +46,32 @@ _log: Final = logging.getLogger("fibers")
 SWITCHES_PER_TURN: Final = 61
 #: How long (seconds) the switches between two kernel waits may take before their number is cut.
 PATIENCE: Final = 0.005
-#: Carriers kept for reuse.
-IDLE_MAX: Final = 256
-#: Turns between two looks at how many of the idle carriers were not needed.
-SHRINK_EVERY: Final = 1024
 
 
-class Carriers:
+class Carriers(CarrierPool):
     """See the module's text. Everything here is for the owner's thread, and, where not said otherwise, for runtime code
     (`current` is None).
     """
 
     __slots__ = (
-        "__weakref__",
         "_allowed",
-        "_deep",
-        "_idle_low",
-        "_launcher",
         "_reports",
         "_since",
         "budget",
         "current",
         "fibers",
-        "handoff",
-        "idle",
         "loop",
-        "main",
         "ready",
         "struck",
         "switches",
         "thread",
     )
 
-    handoff: Any
-
     def __init__(self, loop: EventLoop) -> None:
         self.loop = loop
         self.thread = threading.get_ident()
         self.ready: deque[Any] = loop.ready  # of fibers; the loop knows them as waiters
-        self.idle: list[greenlet] = []
+        self.idle = []
         self.fibers: set[Fiber[Any]] = set()  # all that are not done, but for main
         self.switches = 0
         self.struck = False  # a signal handler has raised in runtime code at some time
@@ -163,14 +150,6 @@ class Carriers:
             if outcome is INTERRUPTED:
                 raise me.interruption()
         return outcome
-
-    def _carrier(self, me: Fiber[Any]) -> greenlet:
-        """A greenlet for an unstarted fiber."""
-        if self._deep and me is self.main and _depth() < self._deep:
-            self._relaunch()
-        if self._launcher.dead:
-            self._launch()
-        return self.idle.pop() if self.idle else self._launcher
 
     def _turn(self, block: bool) -> None:
         """One turn of the loop, and what is due once a turn."""
@@ -253,41 +232,6 @@ class Carriers:
         self.ready.append(fiber)
 
     # -- carriers -----------------------------------------------------------------------------------------------
-
-    def _launch(self) -> None:
-        """Start the launcher from here: carriers will inherit this depth."""
-        self._deep = depth if (depth := _depth()) > 50 else 0
-        self._launcher = greenlet(self._launching, getcurrent())
-        self._launcher.switch()
-
-    def _launching(self) -> None:
-        started = False
-        while True:
-            try:
-                if not started:
-                    started = True
-                    getcurrent().parent.switch()  # type: ignore[union-attr]
-                while self.handoff is not None:
-                    (self.handoff.greenlet or greenlet(self._carry, getcurrent())).switch()
-                return
-            except GreenletExit:
-                raise
-            except BaseException as error:
-                self._strike(error)
-
-    def _relaunch(self) -> None:
-        """Replace a launcher that was started deep in the stack, and the carriers that stand on it."""
-        following = self.handoff
-        self.end_carriers()
-        self._launch()
-        self.handoff = following
-
-    def end_carriers(self) -> None:
-        """End the idle carriers and the launcher."""
-        self._retire(len(self.idle))
-        self.handoff = None
-        self._launcher.parent = getcurrent()
-        self._launcher.switch()
 
     def _carry(self) -> None:
         """The body of a carrier: run the fiber handed over, then whoever is next.
@@ -410,21 +354,6 @@ class Carriers:
             fiber.outcome = INTERRUPTED
             self.ready.append(fiber)
 
-    def _retire(self, count: int) -> None:
-        """End idle carriers. From a fiber or main, in runtime mode."""
-        for _ in range(min(count, len(self.idle))):
-            following, self.handoff = self.handoff, None
-            carrier = self.idle.pop()
-            carrier.parent = getcurrent()
-            carrier.switch()
-            self.handoff = following
-
-    def _shrink(self) -> None:
-        """Retire half of the carriers that nobody has needed for a while."""
-        spare = self._idle_low // 2
-        self._idle_low = len(self.idle)
-        self._retire(spare)
-
 
 def _cut(error: BaseException) -> BaseException:
     """Take the carrier's own frames, which live on, out of the traceback of an error that is kept."""
@@ -436,13 +365,3 @@ def _cut(error: BaseException) -> BaseException:
 
 
 _OWN_CODE: Final = (Carriers._carry.__code__, Carriers._run_in_context.__code__)
-
-
-def _depth() -> int:
-    """How many Python frames deep the caller is."""
-    frame = sys._getframe(1)
-    depth = 0
-    while frame is not None:
-        depth += 1
-        frame = frame.f_back  # type: ignore[assignment]
-    return depth

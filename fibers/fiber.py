@@ -259,11 +259,11 @@ class Fiber(Generic[T]):
     def expire(self, timer: Timer) -> None:
         """The timer of the current wait has passed (loops call this)."""
         if timer is self.timer:
-            self.timer = None
             place = self.waiting
             if place is not None and place.abandon(self):
                 self.outcome = TIMED_OUT
                 self.scheduler.ready.append(self)
+            self.timer = None  # last: if a signal handler raises before, the loop calls again
 
     def interruption(self) -> BaseException:
         """What to raise at a blocking call while `interrupt` is set. Takes one one-shot exception, if there is one."""

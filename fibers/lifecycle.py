@@ -79,7 +79,7 @@ def end_fibers(scheduler: Scheduler, mine: Callable[[Fiber[Any]], bool]) -> None
     main._cancelled = False  # this clean-up is what a cancelled main does last
     main.interrupt = bool(main._pending)
     deadline = scheduler.loop.clock() + GRACE
-    while remaining := [fiber for fiber in scheduler.fibers if mine(fiber)]:
+    while remaining := [fiber for fiber in list(scheduler.fibers) if mine(fiber)]:
         for fiber in remaining:
             fiber.cancel()
         for fiber in remaining:
@@ -114,6 +114,9 @@ def _end(scheduler: Scheduler) -> None:
     finally:
         _close(scheduler)
         state.scheduler = _ENDED  # type: ignore[assignment]
+        if isinstance(threading._active.get(scheduler.thread), threading._DummyThread):  # type: ignore[attr-defined]
+            # `threading` has taken this thread off its list already; a log record has just put a dummy there, for ever.
+            del threading._active[scheduler.thread]  # type: ignore[attr-defined]
 
 
 class _Ended:

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from .errors import ClosedError
 from .eventloop import CLOSED, FOREVER, READ, TIMED_OUT, WRITE, Direction
-from .eventloop.ownership import owners
 from .fiber import Fiber
 from .scheduler import get_scheduler
 from .waitqueue import WaitQueue
@@ -95,13 +94,13 @@ def _wait(fd: int | Any, interest: int, events: int, timeout: float | None) -> N
         return
     if timeout == 0:
         raise TimeoutError(f"fd {number} is not ready")
-    if number in owners:
+    if scheduler.loop.taken(number):
         number = os.dup(number)
         finish: Callable[[], None] = _Close(number)
     else:
         finish = _nothing
     loop = scheduler.loop
-    handle = loop.handle(number, True)
+    handle = loop.handle(number, False)
     direction: Direction = handle.reading if interest == READ else handle.writing
     try:
         while True:

@@ -46,7 +46,7 @@ class Nowhere:
         return False
 
     def holds(self, fiber: Fiber[Any]) -> bool:
-        return fiber.waiting is self
+        return fiber.waiting is self and fiber.timer is not None
 
     def __repr__(self) -> str:
         return self._name
@@ -74,12 +74,15 @@ class _End(WaitQueue):
 
     def watch(self, function: Callable[[Fiber[Any]], object]) -> "deque[Callable[[Fiber[Any]], object]]":
         """Have `function` called then."""
-        if self.callbacks is None:
+        callbacks = self.callbacks
+        if callbacks is None:
+            made: deque[Callable[[Fiber[Any]], object]] = deque()
             with _end_lock:
                 if self.callbacks is None:
-                    self.callbacks = deque()
-        self.callbacks.append(function)
-        return self.callbacks
+                    self.callbacks = made
+                callbacks = self.callbacks
+        callbacks.append(function)
+        return callbacks
 
 
 def call_back(function: Callable[[Fiber[Any]], object], fiber: Fiber[Any]) -> None:
@@ -90,7 +93,7 @@ def call_back(function: Callable[[Fiber[Any]], object], fiber: Fiber[Any]) -> No
         _log.exception("a done-callback of fiber %r failed", fiber.name)
 
 
-_end_lock: Final = threading.Lock()
+_end_lock: Final = threading.RLock()
 
 
 class Scheduler(Carriers):
@@ -158,7 +161,7 @@ class Scheduler(Carriers):
         while True:
             try:
                 return self.in_runtime(self.loop.watch, direction, deadline)
-            except (OSError, OwnershipError):
+            except (OSError, OwnershipError, ValueError):
                 direction.edges += 1  # the kernel refuses, so nothing will tell us: the next call tries again
                 raise
             except BaseException as error:
@@ -282,7 +285,7 @@ class Scheduler(Carriers):
     def after_fork(self) -> None:
         """In the child, in the forking fiber, the only one that lives on."""
         survivor, main = self.current, self.main
-        for fiber in self.fibers:
+        for fiber in list(self.fibers):
             if fiber is not survivor:
                 _bury(fiber, Cancelled("it lives on in the parent process only"))
         self.fibers.intersection_update({survivor})
@@ -337,10 +340,11 @@ def _bury(fiber: Fiber[Any], error: BaseException) -> None:
 def _end_of(fiber: Fiber[Any]) -> _End:
     end: _End | None = fiber._ended
     if end is None:
+        made = _End()  # outside the lock: what runs in a finaliser here may come this way
         with _end_lock:
-            end = fiber._ended
-            if end is None:
-                end = fiber._ended = _End()
+            if fiber._ended is None:
+                fiber._ended = made
+        end = fiber._ended
     return end
 
 

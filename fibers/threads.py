@@ -145,10 +145,11 @@ def to_thread(fn: Callable[..., T], *args: Any) -> T:
         except BaseException:
             call.queue.abandon(me)
             raise
-    if call.error is not None:
-        try:
-            raise call.error
-        finally:
-            del call  # the traceback refers to this frame
-    result: T = call.result
-    return result
+    error, call.error = call.error, None
+    if error is None:
+        result: T = call.result
+        return result
+    try:
+        raise error
+    finally:
+        del error, call  # the traceback refers to this frame

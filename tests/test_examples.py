@@ -20,9 +20,7 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(path: Path, tmp_path: Path) -> None:
-    child = run_python(
-        path, "--check", timeout=60, cwd=tmp_path, env={"PYTHONWARNINGS": "error::ResourceWarning"}
-    )
+    child = run_python(path, "--check", timeout=60, cwd=tmp_path, env={"PYTHONWARNINGS": "error::ResourceWarning"})
     said = f"{child.stdout}\n{child.stderr}"
     assert child.returncode == 0, said
     assert "ResourceWarning" not in child.stderr, said

@@ -106,9 +106,7 @@ def test_metadata_says_what_is_needed(metadata: Message) -> None:
     assert set(metadata.get_all("Provides-Extra", [])) == {"bench", "test", "dev"}
 
 
-def test_installed_package_runs_away_from_its_sources(
-    installed: Path, metadata: Message, tmp_path: Path
-) -> None:
+def test_installed_package_runs_away_from_its_sources(installed: Path, metadata: Message, tmp_path: Path) -> None:
     code = (
         "import fibers, importlib.metadata as m\n"
         "print(fibers.__file__)\n"

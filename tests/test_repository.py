@@ -23,9 +23,7 @@ def test_every_target_explains_itself() -> None:
 
 @pytest.mark.parametrize("file", [*PAGES, ".ci/run"])
 def test_make_commands_that_are_promised_exist(file: str) -> None:
-    said = set(
-        re.findall(r"(?:`|\$ |^step )make ([a-z][a-z-]*)", (ROOT / file).read_text("utf-8"), re.MULTILINE)
-    )
+    said = set(re.findall(r"(?:`|\$ |^step )make ([a-z][a-z-]*)", (ROOT / file).read_text("utf-8"), re.MULTILINE))
     assert said - set(makefile_targets()) == set()
 
 

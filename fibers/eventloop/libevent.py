@@ -29,7 +29,7 @@ from .clock import MONOTONIC, Clock
 from .contract import LoopStats
 from .libevent_base import LOOK, WAIT, Base
 from .libevent_binding import EV_PERSIST, EV_READ, VERSION
-from .libevent_files import LibeventDirection, LibeventFiles, LibeventHandle, guard, loops
+from .libevent_files import LibeventDirection, LibeventFiles, LibeventHandle, loops
 from .libevent_timers import Group, LibeventTimers
 from .timers import Timer
 from .waiter import RETRY, Waiter
@@ -51,7 +51,6 @@ class LibeventLoop(LibeventFiles):
         "_waker",
         "asleep",
         "clock",
-        "closed",
         "name",
         "ready",
         "schedule",
@@ -126,6 +125,8 @@ class LibeventLoop(LibeventFiles):
         try:
             if self._inbox:
                 self._run_inbox()
+            if self.clock is not MONOTONIC:
+                self.timers.follow_clock()
             flags = LOOK
             if block and not (self.ready or self._due or base.fired):
                 self.asleep = True
@@ -179,7 +180,7 @@ class LibeventLoop(LibeventFiles):
             elif target.__class__ is Group:
                 groups[target] = None
                 continue
-            elif target is not None:
+            elif isinstance(target, Waker | SignalWaker):
                 target.drain()
             del base.fired[number]
         return files
@@ -213,9 +214,7 @@ class LibeventLoop(LibeventFiles):
     def close(self) -> None:
         if self.closed:
             return
-        with guard():
-            self.closed = True
-        loops.discard(self)
+        self._end()
         for handle in self._table.values():
             handle.reading.wake_all(RETRY)
             handle.writing.wake_all(RETRY)

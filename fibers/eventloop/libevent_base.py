@@ -20,6 +20,7 @@ Facts, and what follows:
 """
 
 import ctypes
+import errno
 import itertools
 import logging
 import math
@@ -31,11 +32,13 @@ from ..errors import LoopClosedError
 from .libevent_binding import (
     BASE_NOLOCK,
     BASE_PRECISE_TIMER,
+    EV_TIMEOUT,
     EVLOOP_NO_EXIT_ON_EMPTY,
     EVLOOP_NONBLOCK,
     EVLOOP_ONCE,
     EventCallback,
     Timeval,
+    event_active,
     event_add,
     event_base_free,
     event_base_get_features,
@@ -90,7 +93,8 @@ def _new_base(avoid: bytes | None = None) -> int:
     finally:
         event_config_free(config)
     if pointer is None:
-        raise failure()
+        error = failure()
+        raise OSError(error.errno or errno.ENOSYS, error.strerror)  # libevent itself sets no errno here
     return pointer
 
 
@@ -150,6 +154,11 @@ class Base:
         timeval.tv_sec, timeval.tv_usec = divmod(micros, 1_000_000)
         if event.pointer and event_add(event.pointer, self._timeval_at) < 0:
             raise failure()
+
+    def activate(self, event: Event) -> None:
+        """The event comes at the next run, whatever it waits for."""
+        if event.pointer:
+            event_active(event.pointer, EV_TIMEOUT, 0)
 
     def delete(self, event: Event) -> None:
         """Do not wait for the event any more."""

@@ -39,6 +39,7 @@ HOW_TO_INSTALL: Final = (
     "'libevent-core-2.1-7t64'), 'brew install libevent' with Homebrew, 'pkg install libevent' on FreeBSD"
 )
 
+EV_TIMEOUT: Final = 0x01
 EV_READ: Final = 0x02
 EV_WRITE: Final = 0x04
 EV_PERSIST: Final = 0x10

@@ -102,8 +102,9 @@ class _Closing:
 class LibeventFiles(EventLoop):
     """The half of LibeventLoop that knows files. Methods are for the loop's thread, where not said otherwise."""
 
-    __slots__ = ("__weakref__", "_base", "_table")
+    __slots__ = ("__weakref__", "_base", "_table", "closed")
 
+    closed: bool
     _base: Base
     _table: dict[int, LibeventHandle]  # by number: who has waited here
 
@@ -216,6 +217,12 @@ class LibeventFiles(EventLoop):
         if closing is not None:
             closing.one_less()
 
+    def _end(self) -> None:
+        """From now on nothing is posted to this loop because a file is closed."""
+        with _lock:
+            self.closed = True
+        loops.discard(self)
+
     def _release_closed(self) -> bool:
         """Files that were closed behind our back: their waiters get CLOSED. True if there were any."""
         gone = []
@@ -227,11 +234,6 @@ class LibeventFiles(EventLoop):
         for handle in gone:
             self.release(handle, _nothing)
         return bool(gone)
-
-
-def guard() -> threading.RLock:  # type: ignore[valid-type]
-    """The lock under which a loop is marked closed: nothing is posted to it any more."""
-    return _lock
 
 
 #: Every libevent loop of the process that is not closed.

@@ -113,6 +113,13 @@ class LibeventTimers:
                 due.extend(timers)
                 self._retire(group)
 
+    def follow_clock(self) -> None:
+        """For a clock that libevent knows nothing of, which may jump: have what is due by it come at the next run."""
+        now = self._clock()
+        for group in self._groups.values():
+            if group.deadline <= now:
+                self._base.activate(group.event)
+
     def abandon(self) -> None:
         """In a forked child: the pending timers come to nothing."""
         for group in self._groups.values():

@@ -53,7 +53,12 @@ class LifetimeFiles(EventLoop):
             owner = handle.loop
             if owner is self:
                 return handle
-            if isinstance(handle, Descriptor) and handle.owned and isinstance(owner, LifetimeFiles):
+            if (
+                isinstance(handle, Descriptor)
+                and handle.owned
+                and isinstance(owner, LifetimeFiles)
+                and not owner.closed
+            ):
                 if ownership.STRICT or handle.pending():
                     raise ownership.refuse(handle, self.thread)
                 owner._evict(handle, RETRY)

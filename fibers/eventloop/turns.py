@@ -141,8 +141,6 @@ class Direction:
         if timer is not self.timer or loop is None:
             return
         passed = timer.deadline
-        self.timer = None
-        self.alarm = FOREVER
         waiting: list[Waiter] = list(self.queue or ())
         if self.waiter is not None:
             waiting.insert(0, self.waiter)
@@ -154,8 +152,12 @@ class Direction:
                 loop.ready.append(waiter)
             elif waiter.deadline < earliest:
                 earliest = waiter.deadline
+        # Last: if a signal handler raises before, the loop calls again.
         if earliest < FOREVER:
             self.set_alarm(earliest)
+        else:
+            self.timer = None
+            self.alarm = FOREVER
 
     def set_alarm(self, deadline: float) -> None:
         """Have `expire` called at `deadline`, which is earlier than any alarm set."""

@@ -77,7 +77,11 @@ def resolve(sock: Any, address: Any) -> Any:
 
 def gethostbyname(hostname: str) -> str:
     """As `socket.gethostbyname`; only the calling fiber waits."""
-    return hostname if _numeric(hostname, AF_INET) else to_thread(_socket.gethostbyname, hostname)
+    return (
+        hostname
+        if isinstance(hostname, str) and _numeric(hostname, AF_INET)
+        else to_thread(_socket.gethostbyname, hostname)
+    )
 
 
 def gethostbyname_ex(hostname: str) -> tuple[str, list[str], list[str]]:

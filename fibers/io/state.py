@@ -19,6 +19,7 @@ from _socket import socket as Raw  # noqa: N812
 from array import array
 from collections.abc import Callable
 from fcntl import ioctl
+from functools import partial
 from socket import AF_INET, AF_INET6, AF_UNIX
 from termios import FIONREAD
 from typing import Any, Final
@@ -142,13 +143,11 @@ def close(sock: Any) -> None:
     state = states.get(id(sock))
     if state is None or state.handle.closed:
         Raw.close(sock)
-    elif _here(state.handle):
-        _let_go(state.handle, lambda: Raw.close(sock))
-    else:
-        # From now on the object has no fd. Whoever is in a call that has read the number finishes first.
-        fd = Raw.detach(sock)
-        if fd >= 0:
-            _let_go(state.handle, lambda: _close_fd(fd))
+        return
+    # From now on the object has no fd. Whoever is in a call that has read the number finishes first.
+    fd = Raw.detach(sock)
+    if fd >= 0:
+        _let_go(state.handle, partial(_close_fd, fd))
 
 
 def detach(sock: Any) -> int:
@@ -168,7 +167,7 @@ def _here(handle: Handle) -> bool:
 
 def _let_go(handle: Handle, finish: Callable[[], None]) -> None:
     loop = handle.loop
-    if loop is None or loop.closed:
+    if loop is None:
         handle.close()
         handle.settle()
         finish()
@@ -176,7 +175,7 @@ def _let_go(handle: Handle, finish: Callable[[], None]) -> None:
         scheduler = thread.scheduler
         assert scheduler is not None
         scheduler.in_runtime(loop.release, handle, finish)
-    elif loop.thread == threading.get_ident():
+    elif loop.thread == threading.get_ident() and not loop.closed:
         loop.post(loop.release, handle, finish)  # inside the runtime: at the next turn
     else:
         loop.release(handle, finish)

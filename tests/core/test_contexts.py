@@ -5,6 +5,7 @@ Facts (hazard 17). `Context.run` refuses a context that is entered already, so t
 the greenlet, and cleared afterwards, for the carrier goes on to run other fibers.
 """
 
+import weakref
 from contextvars import Context, ContextVar, copy_context
 
 from support.scale import scaled
@@ -12,6 +13,12 @@ from support.scale import scaled
 import fibers
 
 who: ContextVar[str] = ContextVar("who", default="nobody")
+
+held: ContextVar[object] = ContextVar("held")
+
+
+class Thing:
+    pass
 
 
 def change(to: str, rounds: int = 1) -> list[str]:
@@ -101,6 +108,17 @@ def test_a_failing_fiber_leaves_its_context_too() -> None:
     assert shared[who] == "failed"
     assert fibers.spawn(change, "next").result()[0] == "nobody"
     assert fibers.spawn(change, "next", context=shared).result()[0] == "failed"
+
+
+def test_an_explicit_context_is_let_go_of_when_its_fiber_ends() -> None:
+    """An idle carrier would otherwise keep the last one, with all that is in it."""
+    shared = Context()
+    thing = Thing()
+    gone = weakref.ref(thing)
+    shared.run(held.set, thing)
+    fibers.spawn(fibers.yield_now, context=shared).join()
+    del shared, thing
+    assert gone() is None
 
 
 def test_spawn_later_runs_in_the_context_of_the_spawn() -> None:

@@ -258,8 +258,13 @@ def test_joins_between_two_threads_that_both_have_fibers() -> None:
 def test_callbacks_run_in_order_in_the_fibers_thread_with_the_fiber() -> None:
     calls: list[tuple[int, object, int]] = []
     fiber = endless()
+
+    def note(number: int, it: object) -> None:
+        calls.append((number, it, threading.get_ident()))
+
     for number in range(3):
-        fiber.add_done_callback(lambda it, number=number: calls.append((number, it, threading.get_ident())))
+        call: Callable[[object], None] = partial(note, number)
+        fiber.add_done_callback(call)
     assert calls == []
     end(fiber)
     here = threading.get_ident()

@@ -6,6 +6,8 @@ runs into its timeout takes nothing that belongs to the next one.
 
 import re
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +15,9 @@ import pytest
 from support.scale import scaled
 
 import fibers
+from fibers.eventloop import new_loop
 from fibers.lowlevel import park, unpark
+from fibers.scheduler import get_scheduler
 
 
 def test_unpark_ends_a_park() -> None:
@@ -130,6 +134,30 @@ def test_ping_pong_between_two_threads_loses_no_wake() -> None:
             unpark(mains[1])
             park(20)
         assert playing.result() == rounds
+
+
+def test_an_unpark_just_before_the_loop_falls_asleep_is_not_lost() -> None:
+    """Row "lost wake", without luck: the loop reads its clock after its look at the inbox and before the kernel wait."""
+    moments: list[Callable[[], object]] = []
+
+    def clock() -> float:
+        if moments:
+            moments.pop()()
+        return time.monotonic()
+
+    def program() -> None:
+        scheduler = get_scheduler(new_loop(clock=clock))
+        me = fibers.current()
+        for _ in range(20):
+            with ThreadPoolExecutor(1) as pool:
+                # The first reading is that of `park` itself, for its deadline; the second comes in the turn.
+                moments[:] = [lambda: pool.submit(unpark, me).result(), int]
+                park(5)
+            assert moments == []
+        assert scheduler.loop.stats.turns > 0
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(program).result()
 
 
 def unpark_all(every: list[fibers.Fiber[None]]) -> None:

@@ -181,6 +181,13 @@ def again(call, *args):
             assert own_call, where
             came_out += 1
 
+def count_unraisable(report):
+    global came_out
+    assert report.exc_type is Boom, report
+    came_out += 1
+
+sys.unraisablehook = count_unraisable
+
 def program():
     near, far = socket.socketpair()
     order = []

@@ -195,7 +195,8 @@ def test_spawning_at_any_moment_while_run_ends(often: Callable[[Callable[[], Non
 
     def spawn_one() -> None:
         if left:
-            fibers.spawn(left.pop)
+            left.pop()
+            fibers.spawn(int)
 
     often(spawn_one)
 

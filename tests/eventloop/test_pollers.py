@@ -42,9 +42,7 @@ EDGE_KINDS = ["epoll", "fake kqueue"] if LINUX else ["kqueue"]
 EVERY = pytest.mark.parametrize("kind", ["poll", "select", *EDGE_KINDS])
 EDGE = pytest.mark.parametrize("kind", EDGE_KINDS)
 LEVEL = pytest.mark.parametrize("kind", ["poll", "select"])
-ON_LINUX = pytest.mark.skipif(
-    not LINUX, reason="a fact of the Linux kernel, or the fake, which stands on epoll"
-)
+ON_LINUX = pytest.mark.skipif(not LINUX, reason="a fact of the Linux kernel, or the fake, which stands on epoll")
 
 
 @pytest.fixture
@@ -315,7 +313,8 @@ def test_urgent_data_wakes_a_reader_once(poller: Poller) -> None:
     with a, b:
         poller.arm(a.fileno(), READ, 0)
         b.send(b"!", socket.MSG_OOB)
-        assert seen(poller, 5.0) == {a.fileno(): "r"}
+        # Where edges count, it also says that short reads prove nothing any more: there may be data behind the mark.
+        assert seen(poller, 5.0) == {a.fileno(): "rh" if poller.edge_triggered else "r"}
         with pytest.raises(BlockingIOError):
             a.recv(10)
         if not poller.edge_triggered:
@@ -843,9 +842,7 @@ def test_a_number_that_is_no_open_file_is_reported_once(poller: Poller, pair: Pa
     poller.arm(a.fileno(), READ, 0)
     reports = [seen(poller) for _ in range(20)]
     word = "rw" if how == "path only" and poller.name == "select" else "i"
-    assert sorted(item for report in reports for item in report.items()) == sorted(
-        [(fd, word), (a.fileno(), "r")]
-    )
+    assert sorted(item for report in reports for item in report.items()) == sorted([(fd, word), (a.fileno(), "r")])
     assert sum(map(bool, reports)) <= 2
     assert seen(poller, 0.02) == {}
     if how == "path only":

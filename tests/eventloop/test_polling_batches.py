@@ -17,7 +17,7 @@ from fibers.eventloop.pollers.kqueue import KqueuePoller
 from fibers.io import socket
 from fibers.threads import to_thread
 
-KINDS = [name for name, reason in available().items() if reason is None]
+KINDS = [name for name, reason in available().items() if reason is None and name != "libevent"]
 if "kqueue" not in KINDS:
     KINDS.append("fake kqueue")
 

@@ -6,31 +6,34 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support import fake_kqueue
 
 import fibers
-from fibers.eventloop import PollingLoop, available, new_loop
+from fibers.eventloop import EventLoop, PollingLoop, available, new_loop
 from fibers.eventloop.pollers.kqueue import KqueuePoller
 from fibers.io import socket
 from fibers.scheduler import get_scheduler
 from fibers.threads import to_thread
 
-LOOPS: dict[str, Callable[[], PollingLoop]] = {
-    name: (lambda name=name: new_loop(name)) for name, reason in available().items() if reason is None
-}
-if "kqueue" not in LOOPS:
-    from support import fake_kqueue
 
-    LOOPS["fake kqueue"] = lambda: PollingLoop(lambda: KqueuePoller(fake_kqueue))  # type: ignore[arg-type]
+def maker(name: str) -> Callable[[], EventLoop]:
+    if name == "fake kqueue":
+        return lambda: PollingLoop(lambda: KqueuePoller(fake_kqueue))  # type: ignore[arg-type]
+    return lambda: new_loop(name)
+
+
+NAMES = [name for name, reason in available().items() if reason is None and name != "libevent"]
+LOOPS = {name: maker(name) for name in (NAMES if "kqueue" in NAMES else [*NAMES, "fake kqueue"])}
 EVERY = pytest.mark.parametrize("make", LOOPS.values(), ids=LOOPS)
 
 
-def on(make: Callable[[], PollingLoop], fn: Callable[[], Any]) -> Any:
+def on(make: Callable[[], EventLoop], fn: Callable[[], Any]) -> Any:
     """Run `fn` as main fiber of a thread with a loop of the wanted kind."""
     return to_thread(lambda: fibers.run(fn, loop=make()))
 
 
 @EVERY
-def test_16578_turns_during_an_idle_sleep_of_200_ms(make: Callable[[], PollingLoop]) -> None:
+def test_16578_turns_during_an_idle_sleep_of_200_ms(make: Callable[[], EventLoop]) -> None:
     """#16578: a sign error made each kqueue timer 0 ns: sleeps were right, and the CPU burned."""
 
     def main() -> tuple[int, float]:
@@ -46,7 +49,7 @@ def test_16578_turns_during_an_idle_sleep_of_200_ms(make: Callable[[], PollingLo
 
 
 @EVERY
-def test_16578_turns_during_an_idle_wait_for_a_socket(make: Callable[[], PollingLoop]) -> None:
+def test_16578_turns_during_an_idle_wait_for_a_socket(make: Callable[[], EventLoop]) -> None:
     def main() -> int:
         a, b = socket.socketpair()
         with a, b:
@@ -61,7 +64,7 @@ def test_16578_turns_during_an_idle_wait_for_a_socket(make: Callable[[], Polling
 
 
 @EVERY
-def test_16578_cpu_during_an_idle_wait(make: Callable[[], PollingLoop]) -> None:
+def test_16578_cpu_during_an_idle_wait(make: Callable[[], EventLoop]) -> None:
     def main() -> float:
         started = time.thread_time()
         fibers.sleep(0.2)
@@ -72,7 +75,7 @@ def test_16578_cpu_during_an_idle_wait(make: Callable[[], PollingLoop]) -> None:
 
 @EVERY
 @pytest.mark.parametrize("where", ["pipe", "pty", "unix socket"])
-def test_15214_traffic_that_nobody_waits_for_does_not_turn_the_loop(make: Callable[[], PollingLoop], where: str) -> None:
+def test_15214_traffic_that_nobody_waits_for_does_not_turn_the_loop(make: Callable[[], EventLoop], where: str) -> None:
     """#15214: the loop that first waited for a file burned CPU on edges of others' traffic."""
 
     def main() -> int:
@@ -83,10 +86,12 @@ def test_15214_traffic_that_nobody_waits_for_does_not_turn_the_loop(make: Callab
             reader, writer = os.pipe() if where == "pipe" else os.openpty()
         loop: Any = get_scheduler().loop
         handle = loop.handle(writer, True)
-        with pytest.raises(BlockingIOError):
-            os.set_blocking(writer, False)
+        os.set_blocking(writer, False)
+        try:
             while True:
                 os.write(writer, b"x" * 1024)
+        except BlockingIOError:
+            pass
         writing = handle.writing
         writing.drained = writing.edges
         assert loop.watch(writing, float("inf"))  # it waited here once
@@ -117,7 +122,7 @@ def _traffic(reader: int, writer: int) -> None:
 
 @EVERY
 @pytest.mark.parametrize("frozen", [True, False], ids=["stopped", "jumping"])
-def test_clock_patched(make: Callable[[], PollingLoop], monkeypatch: pytest.MonkeyPatch, frozen: bool) -> None:
+def test_clock_patched(make: Callable[[], EventLoop], monkeypatch: pytest.MonkeyPatch, frozen: bool) -> None:
     """Row "clock": patching `time.monotonic` and `time.time` must not stop a loop."""
     real = time.perf_counter
     now = time.monotonic()
@@ -144,7 +149,7 @@ def test_clock_patched(make: Callable[[], PollingLoop], monkeypatch: pytest.Monk
 
 
 @EVERY
-def test_hazard_16_far_deadlines_neither_overflow_nor_turn(make: Callable[[], PollingLoop]) -> None:
+def test_hazard_16_far_deadlines_neither_overflow_nor_turn(make: Callable[[], EventLoop]) -> None:
     """Hazard 16: a wait over 2,147,483 s overflows the kernel's types; infinity makes no timer."""
 
     def main() -> tuple[int, int]:
@@ -166,7 +171,7 @@ def test_hazard_16_far_deadlines_neither_overflow_nor_turn(make: Callable[[], Po
 
 
 @EVERY
-def test_a_wake_from_another_thread_costs_one_turn_or_two(make: Callable[[], PollingLoop]) -> None:
+def test_a_wake_from_another_thread_costs_one_turn_or_two(make: Callable[[], EventLoop]) -> None:
     def main() -> int:
         loop = get_scheduler().loop
         done: list[int] = []

@@ -17,7 +17,7 @@ import pytest
 
 from fibers.eventloop import FOREVER, TIMED_OUT, PollingLoop, available, new_loop
 
-KINDS = [name for name, reason in available().items() if reason is None]
+KINDS = [name for name, reason in available().items() if reason is None and name != "libevent"]
 QUIET_SECONDS, QUIET_TURNS = 0.03, 5
 
 
@@ -117,9 +117,11 @@ def test_latch_fifo_whose_reader_comes_back(loop: PollingLoop, tmp_path: Path) -
         return os.write(fifo, bytes(4096))
 
     def fill() -> None:
-        with pytest.raises(BlockingIOError):
+        try:
             while True:
                 write()
+        except BlockingIOError:
+            pass
 
     for _ in range(3):
         fill()  # what was in the pipe is still there when the reader comes back

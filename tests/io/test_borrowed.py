@@ -30,9 +30,11 @@ def pipe() -> Iterator[Pipe]:
 
 
 def fill(writer: int) -> None:
-    with pytest.raises(BlockingIOError):
+    try:
         while True:
             os.write(writer, bytes(65536))
+    except BlockingIOError:
+        pass
 
 
 def test_15374_wait_on_ints(pipe: Pipe) -> None:
@@ -194,9 +196,11 @@ def test_15374_a_wait_in_both_directions_at_once() -> None:
     a, b = std.socketpair()
     a.setblocking(False)
     with a, b:
-        with pytest.raises(BlockingIOError):
+        try:
             while True:
                 a.send(bytes(65536))
+        except BlockingIOError:
+            pass
         reading = fibers.spawn(lowlevel.wait_readable, a)
         writing = fibers.spawn(lowlevel.wait_writable, a)
         fibers.yield_now()
@@ -204,9 +208,11 @@ def test_15374_a_wait_in_both_directions_at_once() -> None:
         reading.result(5)
         assert not writing.done()
         b.setblocking(False)
-        with pytest.raises(BlockingIOError):
+        try:
             while True:
                 b.recv(1 << 20)
+        except BlockingIOError:
+            pass
         writing.result(5)
 
 

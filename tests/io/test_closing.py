@@ -31,9 +31,14 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
         yield a, b
 
 
+def timed(sock: socket.socket) -> socket.socket:
+    sock.settimeout(30)
+    return sock
+
+
 WAITS: dict[str, Callable[[socket.socket], Any]] = {
     "recv": lambda sock: sock.recv(1),
-    "recv with a timeout": lambda sock: (sock.settimeout(30), sock.recv(1)),
+    "recv with a timeout": lambda sock: timed(sock).recv(1),
     "recv_into": lambda sock: sock.recv_into(bytearray(1)),
     "recvfrom": lambda sock: sock.recvfrom(1),
     "recvfrom_into": lambda sock: sock.recvfrom_into(bytearray(1)),
@@ -48,7 +53,9 @@ WAITS: dict[str, Callable[[socket.socket], Any]] = {
 
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
 @pytest.mark.parametrize("how", ["close", "detach"])
-def test_closing_wakes_every_waiter_with_closed_error(pair: Pair, wait: Callable[[socket.socket], Any], how: str) -> None:
+def test_closing_wakes_every_waiter_with_closed_error(
+    pair: Pair, wait: Callable[[socket.socket], Any], how: str
+) -> None:
     a, _b = pair
     waiters = [fibers.spawn(wait, a) for _ in range(3)]
     fibers.yield_now()

@@ -239,7 +239,8 @@ def test_emfile_in_accept_loses_no_connection_and_does_not_spin() -> None:
                 try:
                     served.append(listener.accept()[0])
                 except OSError as error:
-                    assert error.errno == errno.EMFILE
+                    if error.errno != errno.EMFILE:
+                        raise
                     failures += 1
                     fibers.sleep(0.01)
 

@@ -26,7 +26,9 @@ def public_names() -> list[str]:
 def test_every_public_name_is_there(name: str) -> None:
     assert hasattr(socket, name), f"socket.{name} is missing"
     theirs, ours = getattr(std, name), getattr(socket, name)
-    if isinstance(theirs, int | enum.Enum | tuple | str) or (isinstance(theirs, type) and name not in ("socket", "SocketType")):
+    if isinstance(theirs, int | enum.Enum | tuple | str) or (
+        isinstance(theirs, type) and name not in ("socket", "SocketType")
+    ):
         assert ours is theirs or ours == theirs
 
 

@@ -7,13 +7,13 @@ first drains the latch (by a wait that times out), and then asks for something t
 import errno
 import select
 import socket as std
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 import fibers
 from fibers.eventloop import BACKEND
-from fibers.io import operations, socket
+from fibers.io import socket, waiting
 from fibers.io.state import state_of
 from fibers.scheduler import get_scheduler
 
@@ -82,7 +82,7 @@ def test_hazard_2_an_edge_between_reading_the_count_and_draining_is_not_lost() -
 
         state.reading.edges += 1  # try at once
         state.timeout = 5.0
-        assert operations.blocking(a, state, state.reading, 0, short_call_during_which_data_arrives) == b"x"
+        assert waiting.blocking(a, state, state.reading, 0, short_call_during_which_data_arrives) == b"x"
         assert len(calls) == 2
 
 
@@ -99,7 +99,7 @@ def test_hazard_2_hidden_econnrefused_on_udp(call: str) -> None:
             # A level-triggered poller watches only while somebody waits: the next wait is told at once.
             udp.send(b"x")
         udp.settimeout(5)
-        calls = {
+        calls: dict[str, Callable[[], object]] = {
             "recv": lambda: udp.recv(10),
             "recv_into": lambda: udp.recv_into(bytearray(10)),
             "recvfrom": lambda: udp.recvfrom(10),
@@ -176,9 +176,11 @@ def test_hazard_2_msg_dontwait_ignores_the_latch_and_never_waits(pair: Pair) -> 
 
 def test_hazard_2_msg_dontwait_send_into_a_full_buffer(pair: Pair) -> None:
     a, _b = pair
-    with pytest.raises(BlockingIOError):
+    try:
         while True:
             a.send(bytes(65536), socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        pass
     with pytest.raises(BlockingIOError):
         a.sendmsg([b"x"], (), socket.MSG_DONTWAIT)
 
@@ -217,7 +219,7 @@ def test_hazard_2_no_shortcut_where_a_short_read_proves_nothing(how: str) -> Non
     with a, b:
         b.send(b"abc")
         assert select.select([a], [], [], 5)[0]
-        reads = {
+        reads: dict[str, Callable[[], object]] = {
             "full read": lambda: a.recv(3),
             "peek": lambda: a.recv(100, socket.MSG_PEEK),
             "recvmsg": lambda: a.recvmsg(100),

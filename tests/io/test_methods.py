@@ -38,7 +38,7 @@ PAIRS: dict[str, Callable[[], Pair]] = {
 }
 
 
-@pytest.fixture(params=PAIRS.values(), ids=PAIRS)
+@pytest.fixture(params=list(PAIRS.values()), ids=list(PAIRS))
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     a, b = request.param()
     with a, b:
@@ -135,9 +135,11 @@ def test_sending_waits_for_room_or_times_out_or_does_not_wait(make: Callable[[],
         a.settimeout(0)
         data: Any = [bytes(65536)] if name == "sendmsg" else bytes(65536)
         filled = 0
-        with pytest.raises(BlockingIOError):
+        try:
             while True:
                 filled += a.send(bytes(65536))
+        except BlockingIOError:
+            pass
         with pytest.raises(BlockingIOError):
             getattr(a, name)(data)
         a.settimeout(0.01)
@@ -218,7 +220,10 @@ def test_unix_datagrams_have_paths(tmp_path: Any) -> None:
     previous = os.getcwd()
     os.chdir(tmp_path)  # a unix address holds 107 characters
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as a, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as b:
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as a,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as b,
+        ):
             a.bind("a")
             b.bind("b")
             reader = fibers.spawn(b.recvfrom, 10)

@@ -3,7 +3,7 @@
 import _socket
 import socket as std
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,18 +13,21 @@ from fibers import threads
 from fibers.io import socket
 
 
+def spy_on(real: Callable[..., Any], seen: list[str]) -> Callable[..., Any]:
+    def spy(*args: Any) -> Any:
+        seen.append(threading.current_thread().name)
+        return real(*args)
+
+    return spy
+
+
 @pytest.fixture
-def lookups(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def lookups(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the threads in which the C library's look-ups run."""
     seen: list[str] = []
     for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getnameinfo"):
-
-        def spy(*args: Any, real: Callable[..., Any] = getattr(_socket, name)) -> Any:
-            seen.append(threading.current_thread().name)
-            return real(*args)
-
-        monkeypatch.setattr(_socket, name, spy)
-    yield seen
+        monkeypatch.setattr(_socket, name, spy_on(getattr(_socket, name), seen))
+    return seen
 
 
 NUMERIC: dict[str, Callable[[], Any]] = {
@@ -65,8 +68,8 @@ def _connect_ex(host: str) -> bool:
 def test_names_are_looked_up_in_a_worker_thread(lookups: list[str], call: Callable[[], Any]) -> None:
     try:
         call()
-    except OSError as error:
-        assert isinstance(error, std.gaierror | std.herror)  # a machine without /etc/services, or without names
+    except (std.gaierror, std.herror):
+        pass  # a machine without /etc/services, or without names
     assert lookups
     assert all(name.startswith("fibers-worker") for name in lookups)
 

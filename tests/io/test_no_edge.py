@@ -51,7 +51,9 @@ Full = tuple[socket.socket, list[socket.socket]]
 
 
 @pytest.mark.parametrize("way", ["connect", "connect_ex"])
-def test_hazard_14_unix_connect_against_a_full_backlog_gets_through_later(full_listener: Full, path: str, way: str) -> None:
+def test_hazard_14_unix_connect_against_a_full_backlog_gets_through_later(
+    full_listener: Full, path: str, way: str
+) -> None:
     listener, clients = full_listener
     with socket.socket(socket.AF_UNIX) as late:
         late.settimeout(10)
@@ -95,10 +97,12 @@ def full_queue(path: str) -> Iterator[tuple[socket.socket, int]]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
             count = 0
-            with pytest.raises(BlockingIOError):
+            try:
                 while True:
                     sender.sendto(b"%d" % count, path)
                     count += 1
+            except BlockingIOError:
+                pass
         yield receiver, count
 
 
@@ -127,7 +131,9 @@ def test_hazard_14_unix_datagram_queue_full_times_out(full_queue: tuple[socket.s
         assert fibers.current_time() - started >= 0.03
 
 
-def test_hazard_14_a_connected_datagram_socket_waits_for_the_edge(full_queue: tuple[socket.socket, int], path: str) -> None:
+def test_hazard_14_a_connected_datagram_socket_waits_for_the_edge(
+    full_queue: tuple[socket.socket, int], path: str
+) -> None:
     """Connected, it is told when its peer reads."""
     receiver, count = full_queue
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
@@ -150,13 +156,15 @@ def test_hazard_14_closing_ends_the_retrying(path: str, what: str) -> None:
         if what == "connect":
             receiver.listen(0)
         others = []
-        with pytest.raises(BlockingIOError):
+        try:
             while True:
                 others.append(other := socket.socket(socket.AF_UNIX, kind))
                 other.setblocking(False)
                 other.connect(path)
                 if what == "sendto":
                     other.send(b"x")
+        except BlockingIOError:
+            pass
         late = socket.socket(socket.AF_UNIX, kind)
         waiting = fibers.spawn(late.connect, path) if what == "connect" else fibers.spawn(late.sendto, b"x", path)
         fibers.sleep(0.01)

@@ -110,7 +110,18 @@ for name, call in CALLS.items():
     if name not in ("dup", "sendfile"):
         CASES[f"closed: {name}"] = on_closed(call)
         CASES[f"detached: {name}"] = on_closed(call, detach=True)
-for name in ("recv", "send", "sendall", "sendmsg", "accept", "shutdown", "getpeername", "connect", "connect_ex", "recvmsg"):
+for name in (
+    "recv",
+    "send",
+    "sendall",
+    "sendmsg",
+    "accept",
+    "shutdown",
+    "getpeername",
+    "connect",
+    "connect_ex",
+    "recvmsg",
+):
     CASES[f"unconnected TCP: {name}"] = on_fresh(CALLS[name])
 CASES["unconnected UDP: accept"] = on_fresh(lambda s, m: (s.settimeout(None), s.accept()), "SOCK_DGRAM")
 for name in ("send", "sendall", "getpeername", "sendmsg", "connect_ex"):

@@ -64,7 +64,7 @@ def load(port: int) -> None:
 
 
 def serve(*tracer: str) -> tuple[int, int, int, int]:
-    """Run the server under `tracer` and the load against it; the server's registrations, modifications, unregistrations, moves."""
+    """Run the server under `tracer`, and the load: its registrations, modifications, unregistrations, moves."""
     server = subprocess.Popen(
         [*tracer, sys.executable, "-c", SERVER, str(CONNECTIONS)],
         env=environment(),
@@ -114,11 +114,15 @@ def test_strace_of_an_echo_server_under_load(strace: list[str], tmp_path: Path) 
     lines = (tmp_path / "trace").read_text().splitlines()
     calls = [re.sub(r"^\d+\s+", "", line) for line in lines]
     requests = CONNECTIONS * ROUNDS
-    accepted = {line.rsplit("= ", 1)[1].split()[0] for line in calls if line.startswith("accept4(") and " = -1" not in line}
+    accepted = {
+        line.rsplit("= ", 1)[1].split()[0] for line in calls if line.startswith("accept4(") and " = -1" not in line
+    }
     assert len(accepted) == CONNECTIONS
 
     def of(name: str) -> list[str]:
-        return [line for line in calls if line.startswith(name + "(") and line[len(name) + 1 :].split(",")[0] in accepted]
+        return [
+            line for line in calls if line.startswith(name + "(") and line[len(name) + 1 :].split(",")[0] in accepted
+        ]
 
     received, sent = of("recvfrom"), of("sendto")
     assert len(sent) == requests
@@ -147,7 +151,9 @@ def test_strace_of_an_echo_server_under_load(strace: list[str], tmp_path: Path) 
     assert len(steady) <= CONNECTIONS - len(started & accepted) + 1, "only connections that were not up yet are added"
 
     for fd in accepted:  # DEL comes right before the close of the same fd
-        order = [line.split("(")[0] + line.split("(")[1][:12] for line in calls if re.search(rf"(DEL, |close\(){fd}\b", line)]
+        order = [
+            line.split("(")[0] + line.split("(")[1][:12] for line in calls if re.search(rf"(DEL, |close\(){fd}\b", line)
+        ]
         assert [each.startswith("close") for each in order[-2:]] == [False, True]
     waits = [line for line in calls if line.startswith(("epoll_wait(", "epoll_pwait"))]
     assert len(waits) <= requests + 3 * CONNECTIONS + 20

@@ -117,9 +117,7 @@ def test_hazard_8_the_turn_passes_on_whoever_leaves(pair: Pair, end: str, place:
 
 
 @pytest.mark.parametrize("end", ["cancel", "kill"])
-def test_hazard_8_an_heir_that_is_interrupted_before_it_runs_gives_the_turn_away(
-    pair: Pair, end: str
-) -> None:
+def test_hazard_8_an_heir_that_is_interrupted_before_it_runs_gives_the_turn_away(pair: Pair, end: str) -> None:
     """The holder ends and makes the next its heir; before that one runs it is interrupted."""
     a, b = pair
     holder, heir, last = (fibers.spawn(a.recv, 1) for _ in range(3))
@@ -291,6 +289,7 @@ def test_5_no_wake_up_is_lost_with_many_readers_writers_and_threads() -> None:
     a, b = socket.socketpair()
     rounds = 25
     with a, b:
+
         def write() -> None:
             for _ in range(rounds):
                 writer.sendall(b"x" * 40)

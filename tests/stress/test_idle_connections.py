@@ -72,7 +72,9 @@ def test_idle_connections_make_no_turns(capsys: pytest.CaptureFixture[str]) -> N
             assert turns <= 2, "the one that ends the sleep, and one for a timer slot"
             assert cpu < 0.2
             assert not any(reader.done() for reader in readers)
-            by_peer = {connection.getpeername(): reader for connection, reader in zip(connections, readers, strict=True)}
+            by_peer = {
+                connection.getpeername(): reader for connection, reader in zip(connections, readers, strict=True)
+            }
             for number in (0, count // 2, count - 1):
                 child.stdin.write(f"{number}\n")
             child.stdin.close()

@@ -75,8 +75,7 @@ class Tree:
         self.root = root
         self.law = law
         self.sources = {
-            str(path.relative_to(root).with_suffix("")): path.read_text("utf-8")
-            for path in sorted(root.rglob("*.py"))
+            str(path.relative_to(root).with_suffix("")): path.read_text("utf-8") for path in sorted(root.rglob("*.py"))
         }
 
     # -- the rules, each a list of sentences
@@ -224,9 +223,7 @@ class Tree:
         later = "which comes later in the same floor" if target[1] is place[1] else str(target[1])
         return f"{where} must not import {arrow.target} ({later})"
 
-    def _judge_foreign(
-        self, place: tuple[int, Floor] | None, where: str, arrow: Arrow, top: str
-    ) -> str | None:
+    def _judge_foreign(self, place: tuple[int, Floor] | None, where: str, arrow: Arrow, top: str) -> str | None:
         if top in sys.stdlib_module_names or arrow.target == "a computed name":
             return None
         if place is not None and top in place[1].third_party:
@@ -259,11 +256,7 @@ def code_lines(source: str) -> set[int]:
         if token.type not in ignored:
             lines.update(range(token.start[0], token.end[0] + 1))
     for node in ast.walk(ast.parse(source)):
-        if (
-            isinstance(node, ast.Expr)
-            and isinstance(node.value, ast.Constant)
-            and type(node.value.value) is str
-        ):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and type(node.value.value) is str:
             lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     return lines
 

@@ -54,21 +54,15 @@ def open_fds() -> dict[int, str]:
 def leaked(before: Snapshot, after: Snapshot) -> list[str]:
     """One line for each thing in `after` that was not in `before`, naming it."""
     lines = [
-        f"fd {fd}: {_described(fd, target)}"
-        for fd, target in sorted(after.fds.items())
-        if before.fds.get(fd) != target
+        f"fd {fd}: {_described(fd, target)}" for fd, target in sorted(after.fds.items()) if before.fds.get(fd) != target
     ]
-    lines += [
-        f"thread {thread.name!r}{' (daemon)' * thread.daemon}" for thread in _new_threads(before, after)
-    ]
+    lines += [f"thread {thread.name!r}{' (daemon)' * thread.daemon}" for thread in _new_threads(before, after)]
     old = {id(fiber) for fiber in before.fibers}
     lines += [f"fiber {fiber!r}" for fiber in after.fibers if id(fiber) not in old]
     return lines
 
 
-def check(
-    before: Snapshot, all_fibers: Callable[[], Sequence[object]], settle: Callable[[], object]
-) -> list[str]:
+def check(before: Snapshot, all_fibers: Callable[[], Sequence[object]], settle: Callable[[], object]) -> list[str]:
     """The lines of `leaked` that survive a collection and `settle`, which lets the scheduler run one turn."""
     after = take(all_fibers)
     if not leaked(before, after):
@@ -84,9 +78,7 @@ def check(
 
 def _new_threads(before: Snapshot, after: Snapshot) -> list[threading.Thread]:
     return [
-        thread
-        for thread in after.threads
-        if thread not in before.threads and not thread.name.startswith(POOL_PREFIX)
+        thread for thread in after.threads if thread not in before.threads and not thread.name.startswith(POOL_PREFIX)
     ]
 
 
