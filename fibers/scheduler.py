@@ -157,14 +157,16 @@ class Scheduler(Carriers):
             self.current = me
 
     def watch(self, me: Fiber[Any], direction: Direction, deadline: float) -> bool:
-        """`EventLoop.watch` from fiber code. What a signal handler raises in there is main's, and we ask again."""
+        """`EventLoop.watch` from fiber code. What a signal handler raises in there is main's, and we ask once more."""
+        struck = False
         while True:
             try:
                 return self.in_runtime(self.loop.watch, direction, deadline)
-            except (OSError, OwnershipError, ValueError):
-                direction.edges += 1  # the kernel refuses, so nothing will tell us: the next call tries again
-                raise
             except BaseException as error:
+                if struck or isinstance(error, OSError | OwnershipError | ValueError):
+                    direction.edges += 1  # refused, so nothing will tell us of data: the next call tries again
+                    raise
+                struck = True
                 self._strike(error)
 
     def _ask(self, function: Callable[..., None], *args: object) -> None:

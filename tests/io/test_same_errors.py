@@ -179,7 +179,6 @@ MISUSES: dict[str, Callable[[Any, Any], Any]] = {
     "settimeout None": lambda s, m: (s.settimeout(None), s.gettimeout(), s.getblocking()),
     "setblocking False": lambda s, m: (s.setblocking(False), s.gettimeout(), s.getblocking()),
     "setblocking True": lambda s, m: (s.setblocking(True), s.gettimeout(), s.getblocking()),
-    "setblocking a string": lambda s, m: (s.setblocking("yes"), s.gettimeout()),
     "shutdown a wrong value": lambda s, m: s.shutdown(77),
     "makefile bad mode": lambda s, m: s.makefile("x"),
     "makefile unbuffered text": lambda s, m: s.makefile("r", buffering=0),
