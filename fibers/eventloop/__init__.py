@@ -79,6 +79,16 @@ def _choose() -> str:
 BACKEND: Final = _choose()
 
 
+def _after_fork_in_child() -> None:
+    """Registered here, so that it comes before the hooks of those who use a loop, whenever libevent was loaded."""
+    libevent = sys.modules.get(f"{__name__}.libevent_files")
+    if libevent is not None:
+        libevent.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 def new_loop(backend: str = BACKEND, clock: Clock = MONOTONIC) -> EventLoop:
     """A new loop for the calling thread, on a backend named as in `available()`."""
     if backend not in BACKENDS:

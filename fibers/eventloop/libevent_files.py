@@ -241,16 +241,18 @@ loops: Final[WeakSet[LibeventFiles]] = WeakSet()
 
 
 def after_fork() -> None:
-    """In the child no other thread lives: nobody holds the lock, and the loops of others are never touched again."""
+    """In the child no other thread lives: nobody holds the lock, and the loops of others are never touched again.
+
+    Nor are the bases, the one of this thread included: called before anything in the child can take a waiter out of the
+    place where it waits, which would delete an event.
+    """
     global _lock
     _lock = threading.RLock()
     for loop in list(loops):
+        loop._base.abandon()
         if loop.thread != threading.get_ident():
             loop.closed = True
             loops.discard(loop)
-
-
-os.register_at_fork(after_in_child=after_fork)
 
 
 def _nothing() -> None:

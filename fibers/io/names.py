@@ -5,7 +5,6 @@ address by themselves, blocking; so an address is resolved here before it is han
 """
 
 import _socket
-import socket as std
 from _socket import socket as Raw  # noqa: N812
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, AF_UNSPEC, AddressFamily, SocketKind, inet_pton
@@ -101,4 +100,11 @@ def getnameinfo(sockaddr: tuple[Any, ...], flags: int) -> tuple[str, str]:
 
 def getfqdn(name: str = "") -> str:
     """As `socket.getfqdn`; only the calling fiber waits."""
-    return to_thread(std.getfqdn, name)
+    name = name.strip()
+    if name in ("", "0.0.0.0", "::"):
+        name = _socket.gethostname()
+    try:
+        found, aliases, _ = gethostbyaddr(name)
+    except OSError:
+        return name
+    return next((each for each in (found, *aliases) if "." in each), found)

@@ -12,7 +12,9 @@ import pytest
 from support.process import run_python
 
 COMMON = """
-import os, sys, threading, warnings
+import os, signal, sys, threading, warnings
+signal.alarm(30)  # neither a script nor its children, which inherit no alarm, outlive their test
+os.register_at_fork(after_in_child=lambda: signal.alarm(30))
 warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forks beside threads: that is the test
 import fibers
 from fibers.io import socket

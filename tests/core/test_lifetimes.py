@@ -18,6 +18,7 @@ from support.scale import scaled
 
 import fibers
 from fibers import carriers
+from fibers.pool import IDLE_MAX
 from fibers.scheduler import get_scheduler
 
 FOREVER = float("inf")
@@ -188,13 +189,13 @@ def test_carriers_are_used_again() -> None:
 
 def test_the_idle_pool_is_bounded() -> None:
     def program() -> int:
-        every = [fibers.spawn(fibers.sleep, 0.005) for _ in range(3 * carriers.IDLE_MAX)]
+        every = [fibers.spawn(fibers.sleep, 0.005) for _ in range(3 * IDLE_MAX)]
         for fiber in every:
             fiber.join()
         return len(get_scheduler().idle)
 
     before = living_greenlets()
-    assert elsewhere(program) <= carriers.IDLE_MAX
+    assert elsewhere(program) <= IDLE_MAX
     assert living_greenlets() <= before + SPARE
 
 

@@ -213,6 +213,6 @@ def test_hazard_15_a_file_nobody_waits_for_any_more_is_not_reported(loop: Pollin
         for _ in range(10):
             loop.turn(False)
             events = handle.reading.edges - before
-        assert events <= 1
+        assert events <= (1 if loop._poller.edge_triggered else 0)
         assert operate(loop, handle.reading, lambda: a.recv(1)) == b""
         loop.release(handle, lambda: None)

@@ -101,7 +101,7 @@ def test_select_refuses_a_high_fd_and_leaves_nothing_half_registered() -> None:
     program = dedent(
         """
         import fcntl, resource
-        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))  # a wait that is retried for ever must not eat the machine
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))  # endless retries would eat the machine
         import fibers
         from fibers.io import socket
         from fibers.eventloop import ownership

@@ -183,9 +183,10 @@ def test_15374_waiting_for_a_socket_of_ours_leaves_its_registration_alone() -> N
         fibers.yield_now()
         raw = fibers.spawn(lowlevel.wait_readable, a.fileno())
         fibers.yield_now()
-        b.send(b"hello")
+        b.send(b"hello and what the reader leaves")
         raw.result(5)
-        assert reader.result(5) == b"hello"
+        assert reader.result(5) == b"hello and "
+        assert a.recv(100) == b"what the reader leaves"
         reader = fibers.spawn(a.recv, 10)
         fibers.yield_now()
         b.send(b"again")

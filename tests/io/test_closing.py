@@ -143,6 +143,25 @@ def test_an_fd_closed_behind_our_back_is_evicted_when_the_number_comes_back() ->
         each.close()
 
 
+def test_the_same_when_the_number_comes_back_unannounced() -> None:
+    """A socket made by its constructor is noticed at its first wait."""
+    a, b = socket.socketpair()
+    reader = fibers.spawn(a.recv, 1)
+    fibers.yield_now()
+    number = a.fileno()
+    os.close(number)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        assert udp.fileno() == number
+        udp.bind(("127.0.0.1", 0))
+        successor = fibers.spawn(udp.recv, 10)
+        with pytest.raises(ClosedError):
+            reader.result(5)
+        a.detach()
+        udp.sendto(b"x", udp.getsockname())
+        assert successor.result(5) == b"x"
+    b.close()
+
+
 def test_a_closed_socket_can_be_made_anew_on_the_same_number_many_times() -> None:
     """Invariant 10: a re-used number never receives an old waiter's result."""
     for round_ in range(200):
