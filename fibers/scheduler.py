@@ -292,7 +292,7 @@ class Scheduler(Carriers):
                 _bury(fiber, Cancelled("it lives on in the parent process only"))
         self.fibers.intersection_update({survivor})
         self.thread = threading.get_ident()
-        self.loop.after_fork()
+        self.loop.after_fork()  # after the burials, which may have made somebody ready
         self.post = self.loop.post
         if survivor is not None and survivor is not main:
             if main.waiting is not None:

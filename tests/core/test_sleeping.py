@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from support.backends import lifetime_only
 from support.scale import scaled
 
 import fibers
@@ -131,6 +132,7 @@ def test_infinity_makes_no_timer_and_ends_by_cancel() -> None:
     assert fiber.cancelled()
 
 
+@lifetime_only
 def test_a_cancelled_sleep_leaves_no_timer() -> None:
     loop: Any = get_scheduler().loop
     before = len(loop.timers)

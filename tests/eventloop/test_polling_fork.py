@@ -9,6 +9,7 @@ import os
 from textwrap import dedent
 
 import pytest
+from support.backends import lifetime_only
 from support.process import run_python
 
 if not hasattr(os, "fork"):
@@ -124,6 +125,7 @@ def test_fork_with_waiting_fibers_timers_and_posts_none_of_which_live_in_the_chi
     ) == ["child 0", "['timeout', 'timeout', 'timeout']"]
 
 
+@lifetime_only
 def test_fork_the_child_has_a_kernel_object_of_its_own() -> None:
     assert output(
         """

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.backends import lifetime_only
 
 import fibers
 from fibers.eventloop import CLOSED, FOREVER, READ, RETRY, TIMED_OUT, WRITE, PollingLoop, available, new_loop, ownership
@@ -103,6 +104,7 @@ def test_a_file_that_never_waits_is_never_registered(loop: PollingLoop, pair: Pa
     assert (loop.stats.registrations, loop.stats.unregistrations) == (0, 0)
 
 
+@lifetime_only
 def test_a_listener_and_its_connections_cost_one_registration_each() -> None:
     stats = get_scheduler().loop.stats
     before = stats.registrations, stats.modifications, stats.unregistrations
@@ -168,6 +170,7 @@ def test_add_fails_it_raises_and_raises_again(loop: PollingLoop, pair: Pair, num
     assert loop.stats.unregistrations == 1
 
 
+@lifetime_only
 def test_add_fails_in_the_middle_of_a_recv_and_the_fiber_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     loop: Any = get_scheduler().loop
     a, b = fsocket.socketpair()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support.backends import lifetime_only
 
 import fibers
 from fibers import ClosedError
@@ -80,6 +81,7 @@ def test_closing_a_listener_wakes_its_acceptors() -> None:
             acceptor.result(5)
 
 
+@lifetime_only
 def test_closing_leaves_no_trace(pair: Pair) -> None:
     """One unregistration, no owner, no fd."""
     a, b = pair

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from support.backends import lifetime_only
 
 import fibers
 from fibers.eventloop import BACKEND
@@ -207,6 +208,7 @@ def test_hazard_2_non_blocking_mode_ignores_the_latch(pair: Pair) -> None:
         a.recv(10)
 
 
+@lifetime_only
 def test_hazard_2_a_short_read_on_tcp_saves_the_failing_call() -> None:
     """The shortcut exists: after a short read the latch is drained, on TCP and without flags."""
     a, b = tcp_pair()

@@ -19,6 +19,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from support.backends import lifetime_only
 from support.process import run_python
 
 import fibers
@@ -80,6 +81,7 @@ def test_never_waited_for_a_foreign_wait_takes_it(pair: Pair) -> None:
     assert elsewhere(read_when_sent, a, b) == (b"hello", 0)
 
 
+@lifetime_only
 @pytest.mark.parametrize("waited", ["reading", "writing", "both"])
 def test_waited_and_nothing_pending_moves_and_is_counted(pair: Pair, waited: str) -> None:
     a, b = pair
@@ -98,6 +100,7 @@ def test_waited_and_nothing_pending_moves_and_is_counted(pair: Pair, waited: str
     assert stats.unregistrations == gone + 1
 
 
+@lifetime_only
 def test_it_moves_back_and_forth(pair: Pair) -> None:
     a, b = pair
     moves = get_scheduler().loop.stats.moves
@@ -119,6 +122,7 @@ def test_it_moves_back_and_forth(pair: Pair) -> None:
     assert away.result(5) == 1
 
 
+@lifetime_only
 @pytest.mark.parametrize("foreign", ["recv", "sendall"])
 @pytest.mark.parametrize("pending", ["reading", "writing", "both"])
 def test_pending_operations_refuse_a_foreign_wait(pair: Pair, pending: str, foreign: str) -> None:
@@ -162,6 +166,7 @@ def test_pending_operations_refuse_a_foreign_wait(pair: Pair, pending: str, fore
         first[-1].result(5)
 
 
+@lifetime_only
 def test_a_fiber_that_queues_for_the_turn_is_pending_too(pair: Pair) -> None:
     a, b = pair
     readers = [fibers.spawn(a.recv, 1, name=f"reader {number}") for number in range(2)]
@@ -255,6 +260,7 @@ def test_a_dup_has_an_owner_of_its_own(pair: Pair) -> None:
         assert reader.result(5) == b"for the re"
 
 
+@lifetime_only
 def test_a_refused_wait_leaves_no_registration_and_no_turn(pair: Pair) -> None:
     a, b = pair
     reader = fibers.spawn(a.recv, 10)
@@ -323,6 +329,7 @@ STRICT = dedent(
 )
 
 
+@lifetime_only
 def test_strict_mode_makes_every_foreign_wait_an_error() -> None:
     done = run_python("-c", STRICT, env={"FIBERS_OWNERSHIP": "strict"})
     assert done.stderr == ""

@@ -15,6 +15,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from support.backends import lifetime_only
 from support.process import environment
 
 from fibers.eventloop import BACKEND
@@ -84,6 +85,7 @@ def serve(*tracer: str) -> tuple[int, int, int, int]:
     return registrations, modifications, unregistrations, moves
 
 
+@lifetime_only
 def test_one_registration_and_one_unregistration_per_file() -> None:
     """Each connection once, and the listener, if it had to wait at all. Hardly anything waits for writing here."""
     registrations, modifications, unregistrations, moves = serve()

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from support.backends import LIFETIME
 from support.scale import SEED, scaled
 
 import fibers
@@ -110,6 +111,8 @@ def test_500_clients_talk_to_one_server() -> None:
         for now, then in zip((stats.registrations, stats.modifications, stats.unregistrations), before, strict=True)
     )
     assert registrations == unregistrations
+    if not LIFETIME:
+        return  # one for each wait
     assert registrations <= 2 * count + 1
     assert modifications <= 2 * count
 

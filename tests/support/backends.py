@@ -5,11 +5,16 @@ file is registered, whose it is, what is in its tables) is marked `lifetime_only
 lets any thread wait for any fd.
 """
 
+from typing import Final
+
 import pytest
 
 from fibers.eventloop import BACKEND
 
-lifetime_only = pytest.mark.skipif(
-    BACKEND == "libevent",
+#: Does the loop in use register files for their lifetime?
+LIFETIME: Final = BACKEND != "libevent"
+
+lifetime_only: Final = pytest.mark.skipif(
+    not LIFETIME,
     reason="lifetime registration and ownership: libevent registers for each wait, and any thread may wait for any fd",
 )
