@@ -12,7 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 PYTHONS ?= python3.11 python3.12 python3.13
-TEST_BACKENDS ?= epoll poll select
+TEST_BACKENDS ?= epoll poll select libevent
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
@@ -46,7 +46,7 @@ types: $(VENV)/.ready-dev ## mypy --strict
 examples: $(VENV)/.ready-dev ## run every example and every block of the README
 	@$(PYTEST) tests/test_examples.py tests/test_readme.py $(ARGS)
 
-test-backends: $(VENV)/.ready-dev ## the whole suite once per poller (TEST_BACKENDS="epoll poll select")
+test-backends: $(VENV)/.ready-dev ## the whole suite once per event loop (TEST_BACKENDS="poll libevent")
 	@failed=; for backend in $(TEST_BACKENDS); do \
 	  echo "== event loop: $$backend"; \
 	  FIBERS_EVENTLOOP=$$backend $(PYTEST) -q $(ARGS) || failed="$$failed $$backend"; done; \

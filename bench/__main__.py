@@ -50,21 +50,13 @@ def rounds(text: str) -> int:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench", description="fibers against its peers, on the same work"
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench", description="fibers against its peers, on the same work")
     parser.add_argument("--rounds", type=rounds, help="alternating rounds (3; 1 with --quick)")
     parser.add_argument("--only", type=row_names, default=None, metavar="NAME,…", help=", ".join(ROWS))
-    parser.add_argument(
-        "--runtimes", type=runtime_names, default=RUNTIMES, metavar="NAME,…", help=", ".join(RUNTIMES)
-    )
+    parser.add_argument("--runtimes", type=runtime_names, default=RUNTIMES, metavar="NAME,…", help=", ".join(RUNTIMES))
     parser.add_argument("--quick", action="store_true", help="one short round, less work")
-    parser.add_argument(
-        "--json", type=Path, default=LATEST, metavar="FILE", help="where the result is kept or read"
-    )
-    parser.add_argument(
-        "--no-picture", action="store_true", help="do not draw FILE with .png in place of .json"
-    )
+    parser.add_argument("--json", type=Path, default=LATEST, metavar="FILE", help="where the result is kept or read")
+    parser.add_argument("--no-picture", action="store_true", help="do not draw FILE with .png in place of .json")
     parser.add_argument("--markdown", action="store_true", help="measure nothing: print FILE as Markdown")
     return parser.parse_args()
 
@@ -82,9 +74,7 @@ def draw(path: Path) -> str:
     if find_spec("matplotlib") is None:
         return "no picture: matplotlib is not installed"
     target = path.with_suffix(".png")
-    subprocess.run(
-        [*PYTHON, "bench.picture", str(path.resolve()), str(target.resolve())], cwd=ROOT, check=True
-    )
+    subprocess.run([*PYTHON, "bench.picture", str(path.resolve()), str(target.resolve())], cwd=ROOT, check=True)
     return f"picture: {target}"
 
 

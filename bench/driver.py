@@ -86,17 +86,13 @@ def run_micro(job: Job, plan: Plan) -> dict[str, dict[str, float]]:
     numbers = [job.contender, ",".join(job.names), str(plan.scale), str(plan.samples)]
     command = [*PYTHON, "bench.child", *numbers]
     try:
-        done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=CHILD_LIMIT, check=False
-        )
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=CHILD_LIMIT, check=False)
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(f"no result within {CHILD_LIMIT:.0f} s") from error
     if done.returncode != 0:
         raise RuntimeError(last_line(done.stderr))
     measured = json.loads(done.stdout)
-    return {
-        name: micro_figures([Sample(*sample) for sample in samples]) for name, samples in measured.items()
-    }
+    return {name: micro_figures([Sample(*sample) for sample in samples]) for name, samples in measured.items()}
 
 
 def run_job(job: Job, plan: Plan, tools: Tools, results: Results) -> None:

@@ -28,13 +28,8 @@ def panels(results: Results) -> list[tuple[str, str, str]]:
     found = []
     for row in WORKLOADS:
         metric = "kb" if row.name == "memory_parked" else "cpu"
-        found.append(
-            (row.name, f"{row.title}\n{'kB a task' if metric == 'kb' else 'µs CPU an operation'}", metric)
-        )
-    found += [
-        (f"echo_{n}", f"TCP echo, {n:,} connections\nµs server CPU a request", "cpu")
-        for n in ECHO_CONNECTIONS
-    ]
+        found.append((row.name, f"{row.title}\n{'kB a task' if metric == 'kb' else 'µs CPU an operation'}", metric))
+    found += [(f"echo_{n}", f"TCP echo, {n:,} connections\nµs server CPU a request", "cpu") for n in ECHO_CONNECTIONS]
     return [panel for panel in found if panel[0] in results.rows]
 
 
@@ -71,9 +66,7 @@ def draw(results: Results, path: Path) -> None:
         draw_panel(axes, results, row, title, metric)
     for axes in grid[len(found) :]:
         axes.axis("off")
-    figure.suptitle(
-        "Cost of the same work: shorter is better. Dark: user CPU, light: system CPU", fontsize=12
-    )
+    figure.suptitle("Cost of the same work: shorter is better. Dark: user CPU, light: system CPU", fontsize=12)
     figure.supxlabel(conditions(results), fontsize=8)
     figure.savefig(path, dpi=110)
 

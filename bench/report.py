@@ -34,9 +34,7 @@ def micro_table(results: Results) -> Cells:
         if row.name not in results.rows:
             continue
         metric = "kb" if row.name == "memory_parked" else "cpu"
-        flavours = list(dict.fromkeys(flavour for _, flavour in map(split, row.contenders) if flavour)) or [
-            ""
-        ]
+        flavours = list(dict.fromkeys(flavour for _, flavour in map(split, row.contenders) if flavour)) or [""]
         for flavour in flavours:
             cells = [row.title + (f" ({flavour})" if len(flavours) > 1 else "")]
             own = results.median(row.name, SUBJECT, metric)

@@ -176,12 +176,8 @@ def table(counts: list[Counts]) -> str:
 
 def main() -> None:
     """Count for the contenders named, by default for all of the echo table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.syscalls", description="system calls a request, by strace"
-    )
-    parser.add_argument(
-        "contenders", nargs="*", default=ECHO_FULL, metavar="contender", help=", ".join(ECHO_FULL)
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench.syscalls", description="system calls a request, by strace")
+    parser.add_argument("contenders", nargs="*", default=ECHO_FULL, metavar="contender", help=", ".join(ECHO_FULL))
     parser.add_argument("--connections", type=int, default=100)
     parser.add_argument("--requests", type=int, default=50, help="on each connection")
     options = parser.parse_args()

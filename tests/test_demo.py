@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from support.backends import lifetime_only
 from support.process import environment, run_python
 
 from fibers.demo import syscalls
@@ -91,6 +92,7 @@ def strace_works() -> bool:
 
 
 @pytest.mark.skipif(not strace_works(), reason="strace is not installed, or may not trace here")
+@lifetime_only
 def test_system_calls_are_counted_by_strace() -> None:
     rows = rows_of((child := run_python(*SMALL)).stdout)
     assert child.returncode == 0, child.stderr

@@ -119,18 +119,14 @@ def serving(contender: str, tools: Tools, prefix: Sequence[str] = ()) -> Iterato
             process.stdout.close()
 
 
-def drive(
-    tools: Tools, port: int, pid: int, connections: int, warm: float, seconds: float, requests: int = 0
-) -> Echo:
+def drive(tools: Tools, port: int, pid: int, connections: int, warm: float, seconds: float, requests: int = 0) -> Echo:
     """Load a server.
 
     For `seconds` after `warm` seconds, or exactly `requests` on each connection if that is not 0.
     """
     numbers = (port, connections, material.ECHO_MESSAGE, warm, seconds, requests)
     command = [*tools.load, *map(str, numbers)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-    ) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             bind_to_core(process.pid, 0)
             answer(process.stdout, "the load generator")

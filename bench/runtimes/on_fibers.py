@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import fibers.io.socket
-
 import fibers
+import fibers.io.socket
 from bench import material
 from bench.runtimes import blocking_style
 from bench.sample import Sample, Stopwatch

@@ -39,8 +39,6 @@ STYLE = blocking_style.Style(
     yield_now=lambda: time.sleep(0),
 )
 WORKLOADS = {
-    key: work
-    for key, work in blocking_style.workloads(STYLE).items()
-    if key[0] not in ("yield_100", "memory_parked")
+    key: work for key, work in blocking_style.workloads(STYLE).items() if key[0] not in ("yield_100", "memory_parked")
 }
 ECHO = {"": serve}

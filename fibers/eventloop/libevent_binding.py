@@ -39,6 +39,8 @@ HOW_TO_INSTALL: Final = (
     "'libevent-core-2.1-7t64'), 'brew install libevent' with Homebrew, 'pkg install libevent' on FreeBSD"
 )
 
+_SERIES: Final = 0x0201
+
 EV_TIMEOUT: Final = 0x01
 EV_READ: Final = 0x02
 EV_WRITE: Final = 0x04
@@ -64,18 +66,24 @@ _LogCallback: Final = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p)
 _FatalCallback: Final = ctypes.CFUNCTYPE(None, ctypes.c_int)
 
 
-def load(names: tuple[str, ...] = NAMES) -> str:
+def load(names: tuple[str, ...] = NAMES, find: Callable[[str], str | None] = find_library) -> str:
     """The name under which the library can be loaded. Raises ImportError, which says how to install it."""
     for name in names:
-        try:
-            ctypes.CDLL(name)
-        except OSError:
-            continue
-        return name
-    found = find_library("event_core")  # slow: it runs other programs
-    if found is not None and ctypes.CDLL(found).event_get_version_number() >> 16 == 0x0201:
+        if _series(name) == _SERIES:
+            return name
+    found = find("event_core")  # slow: it runs other programs
+    if found is not None and _series(found) == _SERIES:
         return found
     raise ImportError(HOW_TO_INSTALL)
+
+
+def _series(name: str) -> int | None:
+    """Which series of libevent a library is, None if it is none."""
+    try:
+        number: int = ctypes.CDLL(name).event_get_version_number()
+    except (OSError, AttributeError):
+        return None
+    return number >> 16
 
 
 LIBRARY: Final = load()
