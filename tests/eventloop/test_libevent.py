@@ -242,9 +242,8 @@ def test_a_file_closed_behind_our_back_makes_room_for_the_next(loop: LibeventLoo
     stale_end, far = std.socketpair()
     number = os.dup(stale_end.fileno())
     stale = Waiter().wait(loop, loop.handle(number, True).reading)
-    os.close(number)
     a, b = std.socketpair()
-    os.dup2(a.fileno(), number)
+    os.dup2(a.fileno(), number)  # closes the first, and nobody tells us
     handle = loop.handle(number, False)  # nobody says that it is fresh
     waiter = Waiter().wait(loop, handle.reading)
     assert stale.outcome is CLOSED
