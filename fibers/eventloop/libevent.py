@@ -231,7 +231,7 @@ class LibeventLoop(LibeventFiles):
 
     def after_fork(self) -> None:
         self.timers.abandon()
-        self._base.abandon()  # not even freed: that would reach into the parent (libevent_base.py, libevent_files.after_fork)
+        self._base.abandon()  # not even freed: that would reach into the parent; see libevent_base.py
         self._shut()
         for handle in self._table.values():
             handle.forget_all()

@@ -7,6 +7,7 @@ import logging
 import os
 import socket as std
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from support.process import run_python
 import fibers
 from fibers.eventloop import CLOSED, FOREVER, TIMED_OUT, EventLoop, Handle, available, new_loop
 from fibers.io import socket
+from fibers.io.state import state_of
 from fibers.scheduler import get_scheduler
 from fibers.threads import to_thread
 
@@ -97,17 +99,20 @@ def test_every_wait_ends_with_one_edge_more(loop: LibeventLoop, pair: tuple[std.
     a, b = pair
     handle = loop.handle(a.fileno(), True)
     reading = handle.reading
-    waits = [
-        lambda: (b.send(b"x"), loop.turn(True), a.recv(1)),
-        lambda: reading.abandon(waiter),
-        lambda: (reading.set_alarm(loop.clock()), loop.turn(True)),
-    ]
-    for end in waits:
+    for end in ("an event", "a deadline", "taken out"):
         waiter = Waiter(loop.clock())
         reading.drained = reading.edges
         reading.holder = reading.waiter = waiter
         assert loop.watch(reading, FOREVER)
-        end()
+        if end == "an event":
+            b.send(b"x")
+            loop.turn(True)
+            a.recv(1)
+        elif end == "a deadline":
+            reading.set_alarm(loop.clock())
+            loop.turn(True)
+        else:
+            assert reading.abandon(waiter)
         assert reading.waiter is None
         assert reading.edges != reading.drained
         assert not reading.asked
@@ -121,16 +126,10 @@ def test_a_short_read_never_drains() -> None:
         with a, b:
             b.send(b"abc")
             assert a.recv(100) == b"abc"
-            from_state = a_reading(a)
-            return bool(from_state.edges != from_state.drained)
+            reading = state_of(a).reading
+            return reading.edges != reading.drained
 
     assert on_libevent(main)
-
-
-def a_reading(sock: socket.socket) -> Any:
-    from fibers.io.state import state_of
-
-    return state_of(sock).reading
 
 
 def test_nothing_is_missed_although_the_latch_is_drained() -> None:
@@ -285,9 +284,9 @@ def test_all_files_before_any_timer(loop: LibeventLoop) -> None:
     """A run fetches 32 events at first. 300 files and a deadline are due in one turn: the deadline is last."""
     order: list[Any] = []
     pairs = [std.socketpair() for _ in range(300)]
-    handles: list[Handle] = []
+    handles = []
     for a, b in pairs:
-        handle = loop.handle(a.fileno(), True)
+        handle: Handle = loop.handle(a.fileno(), True)
         Waiter().wait(loop, handle.reading)
         handles.append(handle)
         b.send(b"x")
@@ -335,8 +334,6 @@ def test_never_early_by_our_clock() -> None:
     slow = [0.0, 0.0]
 
     def clock() -> float:  # half as fast as libevent's
-        import time
-
         now = time.monotonic()
         slow[0] = slow[0] or now
         return 1000.0 + (now - slow[0]) / 2
@@ -397,6 +394,7 @@ def test_a_timed_wait_times_out_and_deletes_its_event(loop: LibeventLoop, pair: 
 SHOW = """
 import fibers
 from fibers.io import socket
+from fibers.io.state import state_of
 from fibers.scheduler import get_scheduler
 a, b = socket.socketpair()
 reader = fibers.spawn(a.recv, 10)
@@ -450,7 +448,7 @@ def test_a_missing_library_is_explained() -> None:
 
 
 def test_another_series_of_the_library_is_not_taken() -> None:
-    with pytest.raises(ImportError, match="libevent 2.1 was not found"):
+    with pytest.raises(ImportError, match=r"libevent 2\.1 was not found"):
         binding.load(("libno_such_library.so.7",), lambda name: "libc.so.6")
 
 

@@ -252,10 +252,11 @@ def test_pitfall_what_a_signal_handler_raises_is_not_lost_in_a_callback() -> Non
             thread = threading.Thread(target=strike)
             thread.start()
             struck = False
-            while not (struck and loop.ready):
+            while True:
                 try:
-                    loop.turn(not loop.ready)
-                    thread.join()
+                    while not (struck and loop.ready):
+                        loop.turn(not loop.ready)
+                    break
                 except Boom:
                     struck = True
                     caught += 1
@@ -296,7 +297,7 @@ def test_pitfall_logging_and_fatal_errors_do_not_print_or_exit_by_themselves() -
 
 
 def test_pitfall_the_default_clock_is_coarse() -> None:
-    """1 to 4 ms unless a precise one is asked for. A hundred sleeps of 0.2 ms, none early; the quickest is well below 1 ms."""
+    """1 to 4 ms unless a precise one is asked for. The quickest of a hundred sleeps of 0.2 ms is well below 1 ms."""
     lines, _ = output(
         """
         taken = []
@@ -365,7 +366,7 @@ def test_hazard_13_signals_end_the_wait() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the methods of Linux")
 @pytest.mark.parametrize("forbidden", [(), ("EPOLL",), ("EPOLL", "POLL")])
 def test_pitfall_an_fd_closed_behind_our_back_does_not_spin_or_kill_the_loop(forbidden: tuple[str, ...]) -> None:
-    """epoll forgets it, poll says that it is ready, select fails each time. The waiter hears at the latest with the number."""
+    """epoll forgets it, poll says that it is ready, select fails each time. The waiter hears when the number comes back."""
     done = run_python(
         "-c",
         COMMON
