@@ -1,7 +1,7 @@
 """One connection, two threads: one reads, the other writes, each with its own loop and its own fd from `dup()`.
 
-An fd belongs to the loop of one thread while a fiber waits on it there. A second thread that wants to wait as well gets
-an OwnershipError that says so; `dup()` gives it an fd of its own on the same connection.
+An fd belongs to the loop of one thread while a fiber waits on it there. On the loops that register files for life, a
+second thread that wants to wait as well gets an OwnershipError that says so; `dup()` gives it an fd of its own.
 
     python examples/threads_and_fibers.py [--check]
 """
@@ -35,29 +35,8 @@ def echo(connection: socket.socket) -> None:
             connection.sendall(data)
 
 
-def sharing_without_dup() -> None:
-    """What happens otherwise: the second thread is told, the first is not disturbed."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        waiting = fibers.spawn(ours.recv, 100, name="first reader")
-        fibers.yield_now()
-        errors: list[BaseException] = []
-
-        def second_reader() -> None:
-            try:
-                ours.recv(100)
-            except fibers.OwnershipError as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=second_reader)
-        thread.start()
-        thread.join()
-        theirs.sendall(b"hello")
-        print(f"the first reader got {waiting.result()!r}, the second {type(errors[0]).__name__}")
-
-
 def main() -> None:
-    """Both."""
+    """Two threads at one end of a connection, a fiber of this thread at the other."""
     ours, theirs = socket.socketpair()
     numbers: list[int] = []
     threads = [
@@ -71,7 +50,6 @@ def main() -> None:
         thread.join()
     assert numbers == list(range(COUNT))
     print(f"{len(numbers):,} numbers went out of one thread and came back into another")
-    sharing_without_dup()
 
 
 if __name__ == "__main__":
