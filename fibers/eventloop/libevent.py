@@ -93,7 +93,7 @@ class LibeventLoop(LibeventFiles):
                     refused = self._base.add(self._base.new_event(waker.fd, EV_READ | EV_PERSIST, waker))
                     if refused is not None:
                         raise refused
-        except OSError:
+        except (OSError, ValueError):
             self._base.close()
             raise
 

@@ -62,6 +62,8 @@ WAIT: Final = EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY
 
 #: Numbers of events are greater than any fd, and fit into a pointer of 32 bits.
 FIRST_NUMBER: Final = 1 << 31
+#: The end of what select takes. libevent would take more, but the C library aborts the process then.
+FD_SETSIZE: Final = 1024
 #: The longest duration (seconds) that libevent is asked for. Whoever wants more adds again.
 LONGEST: Final = 86_400.0
 
@@ -131,9 +133,16 @@ class Base:
         self._timeval_at = ctypes.addressof(self._timeval)
 
     def new_event(self, fd: int, what: int, target: object) -> Event:
-        """An event for an fd (-1: for time alone). Raises LoopClosedError when the base is gone."""
+        """An event for an fd (-1: for time alone). Raises LoopClosedError when the base is gone, ValueError for an fd that
+        the method cannot have.
+        """
         if not self._pointer:
             raise LoopClosedError("the event loop is closed")
+        if fd >= FD_SETSIZE and self.method == "select":
+            raise ValueError(
+                f"fd {fd} is too high for the select method of libevent, which takes numbers below {FD_SETSIZE}; "
+                f"unset EVENT_NOPOLL or EVENT_NOEPOLL, or use FIBERS_EVENTLOOP=poll"
+            )
         number = next(self._numbers)
         pointer: int | None = event_new(self._pointer, fd, what, self._callback, number)
         if pointer is None:

@@ -201,13 +201,13 @@ def test_the_idle_pool_is_bounded() -> None:
 
 def test_the_idle_pool_shrinks_when_it_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of what nobody has needed goes at each look; the looks are made often here."""
-    monkeypatch.setattr(carriers, "SHRINK_EVERY", 4)
 
     def program() -> tuple[int, int]:
         every = [fibers.spawn(fibers.sleep, 0.002) for _ in range(100)]
         for fiber in every:
             fiber.join()
         before = len(get_scheduler().idle)
+        monkeypatch.setattr(carriers, "SHRINK_EVERY", 4)
         for _ in range(60):
             fibers.sleep(0.0001)
         return before, len(get_scheduler().idle)

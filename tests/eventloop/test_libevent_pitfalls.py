@@ -401,6 +401,43 @@ def test_pitfall_an_fd_closed_behind_our_back_does_not_spin_or_kill_the_loop(for
     assert done.stdout.splitlines() == ["b'unharmed'", "True", "True", "b'new'"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the methods of Linux")
+def test_pitfall_select_with_a_high_fd_aborts_the_process() -> None:
+    """The C library checks FD_SET and aborts; ours is an error that names the fd, and the loop goes on."""
+    done = run_python(
+        "-c",
+        COMMON
+        + dedent(
+            """
+            import fcntl
+            resource.setrlimit(resource.RLIMIT_NOFILE, (2048, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            loop = LibeventLoop()
+            a, b = std.socketpair()
+            high = fcntl.fcntl(a.fileno(), fcntl.F_DUPFD, 1500)
+            handle = loop.handle(high, True)
+            try:
+                wait(loop, handle.reading)
+            except ValueError as error:
+                print(error)
+            print(loop.stats.registrations)
+            loop.release(handle, lambda: os.close(high))
+            loop.ready.clear()
+            waiter = wait(loop, loop.handle(a.fileno(), True).reading)
+            b.send(b"x")
+            loop.turn(True)
+            print(list(loop.ready) == [waiter])
+            """
+        ),
+        env={"FIBERS_EVENTLOOP": "libevent", "EVENT_NOEPOLL": "1", "EVENT_NOPOLL": "1"},
+        timeout=30,
+    )
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert "fd 1500 is too high" in lines[0]
+    assert "FIBERS_EVENTLOOP=poll" in lines[0]
+    assert lines[1:] == ["0", "True"]
+
+
 def test_pitfall_memory_stays_flat() -> None:
     """Waits, timeouts and closed files leave no events behind."""
     assert output(
