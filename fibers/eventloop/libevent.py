@@ -26,7 +26,7 @@ from collections.abc import Callable
 from typing import Final
 
 from .clock import MONOTONIC, Clock
-from .contract import LoopStats
+from .contract import LoopStats, throw
 from .libevent_base import LOOK, WAIT, Base
 from .libevent_binding import EV_PERSIST, EV_READ, VERSION
 from .libevent_files import LibeventDirection, LibeventFiles, LibeventHandle, loops
@@ -206,8 +206,9 @@ class LibeventLoop(LibeventFiles):
             try:
                 self._collect({})
                 return
-            except Exception as error:
-                _log.debug("recovering again after %r", error)
+            except BaseException as error:
+                # Another signal handler has raised. The batch is still lost; this error comes out of the next turn.
+                self._inbox.append((throw, (error,)))
 
     # -- the end ------------------------------------------------------------------------------------------------
 

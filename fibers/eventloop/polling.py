@@ -26,7 +26,7 @@ from weakref import WeakSet
 
 from . import ownership
 from .clock import MONOTONIC, Clock
-from .contract import LoopStats
+from .contract import LoopStats, throw
 from .descriptor import Descriptor
 from .lifetime import LifetimeFiles
 from .pollers import Poller
@@ -232,8 +232,9 @@ class PollingLoop(LifetimeFiles):
                     self._arm_wakers()
                 self._waker.wake()  # its event may be among the lost ones
                 return
-            except Exception as error:
-                _log.debug("recovering again after %r", error)
+            except BaseException as error:
+                # Another signal handler has raised. The batch is still lost; this error comes out of the next turn.
+                self._inbox.append((throw, (error,)))
 
     # -- the end ------------------------------------------------------------------------------------------------
 

@@ -278,12 +278,14 @@ def test_a_signal_that_another_thread_takes_wakes_the_loop() -> None:
     """Hazard 3: with no timeout pending the handler never ran at all; with one it ran when that passed."""
     script = """
 main = fibers.current()
+loop = main.scheduler.loop
 def handler(*_):
     fibers.lowlevel.unpark(main)
 
 signal.signal(signal.SIGUSR1, handler)
 def other():
-    time.sleep(0.02)
+    while not loop.asleep:
+        time.sleep(0)
     signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)  # this thread takes it, at C level
 
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])

@@ -3,33 +3,18 @@
 import errno
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from support.backends import lifetime_only
+from support.sockets import Pair, tcp_pair
 
 import fibers
 from fibers import ClosedError
 from fibers.eventloop import ownership
 from fibers.io import socket
 from fibers.scheduler import get_scheduler
-
-Pair = tuple[socket.socket, socket.socket]
-
-
-def tcp_pair() -> Pair:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname())
-        server, _ = listener.accept()
-    return client, server
-
-
-@pytest.fixture(params=["tcp", "unix"])
-def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    a, b = tcp_pair() if request.param == "tcp" else socket.socketpair()
-    with a, b:
-        yield a, b
 
 
 def timed(sock: socket.socket) -> socket.socket:

@@ -7,30 +7,14 @@ an entry may outlive its wait by at most one stale wake-up.
 
 import select
 import time
-from collections.abc import Iterator
 
 import pytest
+from support.sockets import Pair
 
 import fibers
 from fibers.io import socket
 from fibers.io.state import state_of
 from fibers.scheduler import get_scheduler
-
-Pair = tuple[socket.socket, socket.socket]
-
-
-def tcp_pair() -> Pair:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname())
-        server, _ = listener.accept()
-    return client, server
-
-
-@pytest.fixture(params=["tcp", "unix"])
-def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    a, b = tcp_pair() if request.param == "tcp" else socket.socketpair()
-    with a, b:
-        yield a, b
 
 
 def compute(seconds: float) -> None:

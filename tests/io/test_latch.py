@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from support.backends import lifetime_only
+from support.sockets import Pair, tcp_pair
 
 import fibers
 from fibers.eventloop import BACKEND
 from fibers.io import socket, waiting
 from fibers.io.state import state_of
 from fibers.scheduler import get_scheduler
-
-Pair = tuple[socket.socket, socket.socket]
 
 
 @pytest.fixture(autouse=True)
@@ -28,20 +27,6 @@ def nothing_waits_for_its_time_limit() -> Iterator[None]:
     started = time.monotonic()
     yield
     assert time.monotonic() - started < 10
-
-
-def tcp_pair() -> Pair:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname())
-        server, _ = listener.accept()
-    return client, server
-
-
-@pytest.fixture(params=["tcp", "unix"])
-def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    a, b = tcp_pair() if request.param == "tcp" else socket.socketpair()
-    with a, b:
-        yield a, b
 
 
 def drain_latch(sock: socket.socket) -> None:

@@ -7,11 +7,12 @@ import random
 import socket as std
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from support.scale import SEED, scaled
+from support.sockets import Pair
 
 import fibers
 from fibers.eventloop import ownership
@@ -20,26 +21,10 @@ from fibers.io.state import state_of, states
 from fibers.scheduler import get_scheduler
 from fibers.threads import to_thread
 
-Pair = tuple[socket.socket, socket.socket]
-
 
 def elsewhere(fn: Callable[..., Any], *args: Any) -> Any:
     """Call `fn` in another thread with a loop of its own, which is finished when this returns."""
     return to_thread(fibers.run, fn, *args)
-
-
-def tcp_pair() -> Pair:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname())
-        server, _ = listener.accept()
-    return client, server
-
-
-@pytest.fixture(params=["tcp", "unix"])
-def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    a, b = tcp_pair() if request.param == "tcp" else socket.socketpair()
-    with a, b:
-        yield a, b
 
 
 def waited_here(a: socket.socket, b: socket.socket) -> None:

@@ -7,21 +7,12 @@ from collections.abc import Callable
 import pytest
 from support.backends import LIFETIME
 from support.scale import SEED, scaled
+from support.sockets import Pair, tcp_pair
 
 import fibers
 from fibers.io import socket
 from fibers.scheduler import get_scheduler
 from fibers.threads import to_thread
-
-Pair = tuple[socket.socket, socket.socket]
-
-
-def tcp_pair() -> Pair:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname())
-        server, _ = listener.accept()
-    return client, server
-
 
 STREAMS = pytest.mark.parametrize("make", [tcp_pair, socket.socketpair], ids=["tcp", "unix"])
 SIZE = scaled(100_000_000, least=1_000_000)

@@ -7,29 +7,14 @@ keep it.
 
 import socket as std
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
+from support.sockets import Pair
 
 import fibers
 from fibers.io import socket
 from fibers.io.state import state_of
-
-Pair = tuple[socket.socket, socket.socket]
-
-
-def tcp_pair() -> Pair:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname())
-        server, _ = listener.accept()
-    return client, server
-
-
-@pytest.fixture(params=["tcp", "unix"])
-def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    a, b = tcp_pair() if request.param == "tcp" else socket.socketpair()
-    with a, b:
-        yield a, b
 
 
 def fill(sock: socket.socket) -> int:

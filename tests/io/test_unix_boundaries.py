@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from support.sockets import Pair, tcp_pair
 
 import fibers
 from fibers.io import socket
-
-Pair = tuple[socket.socket, socket.socket]
 
 
 @pytest.fixture(autouse=True)
@@ -23,13 +22,6 @@ def nothing_waits_for_its_time_limit() -> Iterator[None]:
     started = time.monotonic()
     yield
     assert time.monotonic() - started < 10
-
-
-def tcp_pair() -> Pair:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname())
-        server, _ = listener.accept()
-    return client, server
 
 
 @pytest.fixture
