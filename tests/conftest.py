@@ -1,5 +1,6 @@
 """The rules that hold for every test: sizes and seeds of random tests, and the guard against leaks."""
 
+import signal
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -9,6 +10,12 @@ from support.scale import DERANDOMISED, SCALE, SEED, scaled
 
 import fibers
 import fibers.eventloop
+
+# A shell that puts a job into the background may hand it SIGINT ignored, and every child inherits that: then no Ctrl-C
+# that a test sends would arrive. A handler of our own is reset to the default in each child.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 settings.register_profile(
     "fibers",
