@@ -6,6 +6,7 @@ if sys.platform == "win32":
     raise ImportError("fibers runs on POSIX systems only: its event loops have no Windows backend")
 
 from . import lowlevel
+from .cancel import CancelScope, current_deadline, move_on_after, move_on_at, shield, timeout, timeout_at
 from .errors import (
     Cancelled,
     ClosedError,
@@ -15,13 +16,14 @@ from .errors import (
     OwnershipError,
 )
 from .fiber import Fiber
+from .group import TaskGroup
 from .lifecycle import all_fibers, run
 from .runtime import current, current_time, sleep, spawn, spawn_later, yield_now
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
-    "Cancelled", "ClosedError", "Fiber", "FiberCancelled", "FiberKilled", "LoopClosedError", "OwnershipError",
-    "__version__", "all_fibers", "current", "current_time", "lowlevel", "run", "sleep", "spawn", "spawn_later",
-    "yield_now",
+    "CancelScope", "Cancelled", "ClosedError", "Fiber", "FiberCancelled", "FiberKilled", "LoopClosedError",
+    "OwnershipError", "TaskGroup", "__version__", "all_fibers", "current", "current_deadline", "current_time", "lowlevel",
+    "move_on_after", "move_on_at", "run", "shield", "sleep", "spawn", "spawn_later", "timeout", "timeout_at", "yield_now",
 ]  # fmt: skip

@@ -269,9 +269,13 @@ class Carriers(CarrierPool):
                 try:
                     if fiber._error is not None:
                         self._failed(fiber)
-                    fiber._args = fiber._context = fiber.greenlet = fiber.home = None
+                    if fiber.alarm is not None:
+                        self.loop.unschedule(fiber.alarm)
+                    fiber._args = fiber._context = fiber.greenlet = fiber.home = fiber.alarm = None
                     fiber._done = True
                     self.fibers.discard(fiber)
+                    if fiber._parent is not None:
+                        fiber._parent.left(fiber)
                     if fiber._ended is not None:
                         fiber._ended.announce(fiber)
                     break
@@ -335,7 +339,7 @@ class Carriers(CarrierPool):
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             if error not in (self.main._pending or ()):
                 self.throw(self.main, error)
-        elif not isinstance(error, (Cancelled, FiberKilled)):
+        elif fiber._parent is None and not isinstance(error, (Cancelled, FiberKilled)):  # else its task group raises it
             fiber._report = Report(fiber.name, fiber.spawned_at, error)
             self._reports.add(fiber._report)
 

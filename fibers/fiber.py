@@ -5,9 +5,14 @@ one greenlet runs many fibers, one after the other (scheduler.py). It is also th
 it to a ready queue and set `outcome`.
 
 How a fiber is interrupted. `interrupt` is the one flag that every blocking call looks at before it waits. Behind it
-are one-shot exceptions (`kill`, Ctrl-C for a main fiber) and the cancelled state, which stays. A fiber that waits is
-taken out of its place and raises there. A fiber that has been woken already is left alone, so that what it was woken
-for is not lost; its next wait raises. An unstarted fiber never runs.
+are one-shot exceptions (`kill`, Ctrl-C for a main fiber) and cancellation, which stays. A fiber that waits is taken
+out of its place and raises there. A fiber that has been woken already is left alone, so that what it was woken for is
+not lost; its next wait raises. An unstarted fiber never runs.
+
+Cancellation is a matter of *scopes* (cancel.py), which form a tree: the scopes that a fiber has entered, the innermost
+first, then the fiber itself (a scope too: `cancel()` cancels it), then the task group it was spawned in, which is a
+scope of the group's owner, and so on. A fiber is cancelled where it stands if a scope on that way outwards is, and no
+shield stands between. That is looked up whenever a scope changes, not when a fiber waits: waiting costs one flag.
 
 Errors nobody looks at are not lost: a failed fiber carries a Report, whose end (the fiber was collected, or the
 thread's scheduler shut down) without `result()` or `exception()` having been called logs it. Fibers that succeed pay
@@ -16,7 +21,7 @@ nothing for this.
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import Context
 from types import CodeType
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -24,6 +29,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from greenlet import greenlet as Greenlet  # noqa: N812
 
 from .errors import Cancelled, FiberCancelled, FiberKilled
+from .eventloop.clock import FOREVER
 from .eventloop.timers import Timer
 from .eventloop.waiter import TIMED_OUT, Outcome
 
@@ -45,6 +51,56 @@ class Place(Protocol):
         """Is it still there?"""
 
 
+class Cancellation:
+    """That a scope is cancelled, and how."""
+
+    __slots__ = ("by_deadline", "caught", "final", "final_at", "grace")
+
+    def __init__(self, by_deadline: bool = False) -> None:
+        self.by_deadline = by_deadline
+        self.caught = False  # the block was cut short by it
+        self.grace: float | None = None  # seconds that shields inside have, counted from the entry of the scope
+        self.final_at = FOREVER  # when that is over
+        self.final = False  # it is over: shields inside do not help any more
+
+
+class Scope(Protocol):
+    """What the runtime needs of a cancel scope. A Fiber is one as well, its own outermost."""
+
+    _cancelled: Cancellation | None
+    _shield: bool  # cancellation from further out stops here, unless it is final
+
+    # Read-only here: the types of their values differ.
+    @property
+    def _parent(self) -> "Scope | None":
+        """The next scope outwards."""
+
+    @property
+    def _children(self) -> "Collection[Fiber[Any]]":
+        """The fibers spawned in it, if it is a task group."""
+
+    def check_deadlines(self, now: float) -> float:
+        """Cancel it if its deadline has passed; when to look again."""
+
+
+class Group(Scope, Protocol):
+    """What the runtime needs of a task group."""
+
+    def left(self, fiber: "Fiber[Any]") -> None:
+        """A child is done. Runtime code; may be called again for the same one."""
+
+
+def cancelling(scope: Scope | None, shielded: bool = False) -> Scope | None:
+    """The innermost cancelled scope, from `scope` outwards, whose cancellation is felt here; None: not cancelled."""
+    while scope is not None:
+        cancelled = scope._cancelled
+        if cancelled is not None and (cancelled.final or not shielded):
+            return scope
+        shielded = shielded or scope._shield
+        scope = scope._parent
+    return None
+
+
 class Home(Protocol):
     """What a fiber needs of its scheduler."""
 
@@ -54,6 +110,7 @@ class Home(Protocol):
     def wake(self, fiber: "Fiber[Any]") -> None: ...
     def cancel(self, fiber: "Fiber[Any]") -> None: ...
     def kill(self, fiber: "Fiber[Any]", error: BaseException) -> None: ...
+    def ring(self, fiber: "Fiber[Any]") -> None: ...
     def join(self, fiber: "Fiber[Any]", timeout: float | None) -> None: ...
     def watch_end(self, fiber: "Fiber[Any]", function: "Callable[[Fiber[Any]], object]") -> None: ...
 
@@ -96,6 +153,7 @@ class Fiber(Generic[T]):
         "_error",
         "_fn",
         "_name",
+        "_parent",
         "_pending",
         "_permit",
         "_report",
@@ -103,6 +161,8 @@ class Fiber(Generic[T]):
         "_shared_context",
         "_site_code",
         "_site_instruction",
+        "_told",
+        "alarm",
         "deadline",
         "greenlet",
         "home",
@@ -110,13 +170,15 @@ class Fiber(Generic[T]):
         "outcome",
         "root",
         "scheduler",
+        "scope",
         "timer",
         "waiting",
     )
 
     # Assigned when first needed, not in __init__, which stands on the path of every spawn: `deadline` by waits for
-    # files, `_result` at the end, `home` (the carrier) at the start.
+    # files, `_result` at the end, `home` (the carrier) at the start, `_told` by deadlines of scopes (cancel.py).
     _result: T
+    _told: object
     deadline: float
     home: Greenlet | None
 
@@ -138,9 +200,13 @@ class Fiber(Generic[T]):
         self._site_code = code
         self._site_instruction = instruction
         self._name: str | None = None
-        self._shared_context = self.interrupt = self._cancelled = self._done = self._permit = False
+        self._shared_context = self.interrupt = self._done = self._permit = False
+        self._cancelled: Cancellation | None = None
         self.greenlet: Greenlet | None = None
         self.outcome: Outcome | None = None
+        self.scope: Scope | None = None  # the innermost one that it is in
+        self._parent: Group | None = None  # the task group that it was spawned in
+        self.alarm: Timer | None = None  # no later than the earliest deadline of its scopes
         self.waiting: Place | None = None
         self.timer: Timer | None = None  # of the current wait, where it has one of its own
         self._pending: deque[BaseException] | None = None
@@ -161,6 +227,13 @@ class Fiber(Generic[T]):
     @name.setter
     def name(self, name: str) -> None:
         self._name = str(name)
+
+    # A fiber as the outermost of its scopes: see `Scope`.
+    _shield = False
+    _children: tuple[()] = ()
+
+    def check_deadlines(self, now: float) -> float:
+        return FOREVER
 
     @property
     def spawned_at(self) -> str:
@@ -257,18 +330,20 @@ class Fiber(Generic[T]):
     # -- what the runtime sees ----------------------------------------------------------------------------------
 
     def expire(self, timer: Timer) -> None:
-        """The timer of the current wait has passed (loops call this)."""
+        """The timer of the current wait, or the alarm, has passed (loops call this)."""
         if timer is self.timer:
             place = self.waiting
             if place is not None and place.abandon(self):
                 self.outcome = TIMED_OUT
                 self.scheduler.ready.append(self)
             self.timer = None  # last: if a signal handler raises before, the loop calls again
+        elif timer is self.alarm:
+            self.scheduler.ring(self)
 
     def interruption(self) -> BaseException:
         """What to raise at a blocking call while `interrupt` is set. Takes one one-shot exception, if there is one."""
         if self._pending:
             error = self._pending.popleft()
-            self.interrupt = self._cancelled or bool(self._pending)
+            self.interrupt = bool(self._pending) or cancelling(self.scope or self) is not None
             return error
         return Cancelled(f"fiber {self.name!r} was cancelled")

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
+from .cancel import shield
 from .carriers import _log
 from .errors import LoopClosedError
 from .eventloop.contract import EventLoop
@@ -75,9 +76,12 @@ def all_fibers() -> list[Fiber[Any]]:
 
 def end_fibers(scheduler: Scheduler, mine: Callable[[Fiber[Any]], bool]) -> None:
     """Cancel fibers and wait until they are done, at most for GRACE seconds. In the main fiber."""
-    main = scheduler.main
-    main._cancelled = False  # this clean-up is what a cancelled main does last
-    main.interrupt = bool(main._pending)
+    scheduler.main._cancelled = None  # this clean-up is what a cancelled main does last
+    with shield():
+        _end_fibers(scheduler, mine)
+
+
+def _end_fibers(scheduler: Scheduler, mine: Callable[[Fiber[Any]], bool]) -> None:
     deadline = scheduler.loop.clock() + GRACE
     while remaining := [fiber for fiber in list(scheduler.fibers) if mine(fiber)]:
         for fiber in remaining:

@@ -10,7 +10,6 @@ that runs in there finds None and uses the inbox.
 """
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from types import FrameType
@@ -18,15 +17,15 @@ from typing import Any, Final, TypeVar
 
 from greenlet import getcurrent
 
-from .carriers import Carriers, _log
+from .carriers import Carriers
+from .endings import bury, call_back, end_of
 from .errors import Cancelled, LoopClosedError, OwnershipError
 from .eventloop import new_loop
 from .eventloop.clock import FOREVER
 from .eventloop.contract import EventLoop
 from .eventloop.turns import Direction
 from .eventloop.waiter import TIMED_OUT
-from .fiber import Fiber
-from .waitqueue import WaitQueue
+from .fiber import Cancellation, Fiber, Scope, cancelling
 
 R = TypeVar("R")
 
@@ -54,46 +53,6 @@ class Nowhere:
 
 SLEEPING: Final = Nowhere("sleeping")
 FORKED: Final = Nowhere("gone with the fork")
-
-
-class _End(WaitQueue):
-    """Who waits for the end of a fiber, and what is to be called then."""
-
-    __slots__ = ("callbacks",)
-
-    def __init__(self) -> None:
-        self._waiting = {}
-        self.callbacks: deque[Callable[[Fiber[Any]], object]] | None = None
-
-    def announce(self, fiber: Fiber[Any]) -> None:
-        """The fiber is marked done: wake everybody. Runtime code of the fiber's thread."""
-        if self._waiting:
-            self.wake_all()
-        while self.callbacks:
-            call_back(self.callbacks.popleft(), fiber)
-
-    def watch(self, function: Callable[[Fiber[Any]], object]) -> "deque[Callable[[Fiber[Any]], object]]":
-        """Have `function` called then."""
-        callbacks = self.callbacks
-        if callbacks is None:
-            made: deque[Callable[[Fiber[Any]], object]] = deque()
-            with _end_lock:
-                if self.callbacks is None:
-                    self.callbacks = made
-                callbacks = self.callbacks
-        callbacks.append(function)
-        return callbacks
-
-
-def call_back(function: Callable[[Fiber[Any]], object], fiber: Fiber[Any]) -> None:
-    """Call a done-callback; an error in it stops nobody."""
-    try:
-        function(fiber)
-    except Exception:
-        _log.exception("a done-callback of fiber %r failed", fiber.name)
-
-
-_end_lock: Final = threading.RLock()
 
 
 class Scheduler(Carriers):
@@ -169,7 +128,7 @@ class Scheduler(Carriers):
                 struck = True
                 self._strike(error)
 
-    def _ask(self, function: Callable[..., None], *args: object) -> None:
+    def ask(self, function: Callable[..., None], *args: object) -> None:
         """Run something that changes the runtime's data: now if this is fiber code of its thread, else by the inbox."""
         if self.current is None or self.thread != threading.get_ident():
             self.post(function, *args)
@@ -178,19 +137,55 @@ class Scheduler(Carriers):
 
     def cancel(self, fiber: Fiber[Any]) -> None:
         if not fiber._done:
-            self._ask(self._cancel, fiber)
+            self.ask(self._cancel, fiber)
 
     def _cancel(self, fiber: Fiber[Any]) -> None:
-        if not fiber._done:
-            fiber._cancelled = True
-            if fiber.greenlet is None:
+        fiber._cancelled = Cancellation()
+        self.refresh(fiber)
+
+    def refresh(self, fiber: Fiber[Any]) -> None:
+        """A scope of the fiber has changed: see who is cancelled now, it and those in its groups. A fiber may call this
+        for itself; else runtime code. May be done again.
+        """
+        reached = [fiber]
+        while reached:
+            fiber = reached.pop()
+            if fiber._done:
+                continue
+            scope: Scope | None = fiber.scope
+            if cancelling(scope or fiber) is None:
+                fiber.interrupt = bool(fiber._pending)
+            elif fiber.greenlet is None:
                 self._never(fiber, Cancelled(f"fiber {fiber.name!r} was cancelled before it started"))
             else:
                 self.interrupt(fiber)
+            while scope is not None and scope is not fiber:
+                reached.extend(scope._children)
+                scope = scope._parent
+
+    def set_alarm(self, fiber: Fiber[Any], deadline: float) -> None:
+        """Look at the deadlines of the fiber's scopes at `deadline` (finite). Runtime code.
+
+        A scope that is left in time leaves the alarm behind, so that a scope entered over and over again costs no timer.
+        """
+        if fiber.alarm is not None:
+            self.loop.unschedule(fiber.alarm)
+        fiber.alarm = self.loop.schedule(deadline, fiber)
+
+    def ring(self, fiber: Fiber[Any]) -> None:
+        """The alarm of the fiber has passed."""
+        now, earliest = self.loop.clock(), FOREVER
+        scope: Scope | None = fiber.scope
+        while scope is not None and scope is not fiber:
+            earliest = min(earliest, scope.check_deadlines(now))
+            scope = scope._parent
+        self.refresh(fiber)
+        # Last: if a signal handler raises before, the loop calls again.
+        fiber.alarm = self.loop.schedule(earliest, fiber) if earliest < FOREVER else None
 
     def kill(self, fiber: Fiber[Any], error: BaseException) -> None:
         if not fiber._done:
-            self._ask(self._kill, fiber, error)
+            self.ask(self._kill, fiber, error)
 
     def _kill(self, fiber: Fiber[Any], error: BaseException) -> None:
         if not fiber._done:
@@ -206,6 +201,8 @@ class Scheduler(Carriers):
         fiber._args = fiber._context = None
         fiber._done = True
         self.fibers.discard(fiber)
+        if fiber._parent is not None:
+            fiber._parent.left(fiber)
         if fiber._ended is not None:
             fiber._ended.announce(fiber)
 
@@ -216,7 +213,7 @@ class Scheduler(Carriers):
         if me is None:
             raise caller.refuse()
         deadline = caller.deadline(timeout)
-        end = _end_of(fiber)
+        end = end_of(fiber)
         while not fiber._done:
             if fiber is me:
                 raise RuntimeError(f"fiber {me.name!r} would wait for its own end")
@@ -232,7 +229,7 @@ class Scheduler(Carriers):
                 raise TimeoutError(f"fiber {fiber.name!r} was not done after {timeout} seconds")
 
     def watch_end(self, fiber: Fiber[Any], function: Callable[[Fiber[Any]], object]) -> None:
-        callbacks = _end_of(fiber).watch(function)
+        callbacks = end_of(fiber).watch(function)
         if fiber._done:
             try:
                 callbacks.remove(function)
@@ -241,7 +238,7 @@ class Scheduler(Carriers):
             if self.closed:
                 call_back(function, fiber)
             else:
-                self._ask(call_back, function, fiber)
+                self.ask(call_back, function, fiber)
 
     # -- interrupts of the process ----------------------------------------------------------------------------------
 
@@ -274,7 +271,7 @@ class Scheduler(Carriers):
         self.current = None
         stubborn = list(self.fibers)
         for fiber in stubborn:
-            _bury(fiber, Cancelled("its thread has ended"))
+            bury(fiber, Cancelled("its thread has ended"))
         self.fibers.clear()
         self.ready.clear()
         self.end_carriers()
@@ -289,7 +286,7 @@ class Scheduler(Carriers):
         survivor, main = self.current, self.main
         for fiber in list(self.fibers):
             if fiber is not survivor:
-                _bury(fiber, Cancelled("it lives on in the parent process only"))
+                bury(fiber, Cancelled("it lives on in the parent process only"))
         self.fibers.intersection_update({survivor})
         self.thread = threading.get_ident()
         self.loop.after_fork()  # after the burials, which may have made somebody ready
@@ -298,56 +295,11 @@ class Scheduler(Carriers):
             if main.waiting is not None:
                 main.waiting.abandon(main)
             main.waiting = FORKED
-            _end_of(survivor).watch(self._leave)
+            end_of(survivor).watch(self._leave)
 
     def _leave(self, survivor: Fiber[Any]) -> None:
         """In a forked child: the fiber that forked is over, and so is the process."""
         self.throw(self.main, SystemExit(1 if survivor._report else 0))
-
-
-class _Nobody:
-    """The scheduler of fibers that will never be resumed: they keep their stacks, and nothing reaches them."""
-
-    thread = 0
-
-    def __init__(self) -> None:
-        self.ready: deque[Any] = deque(maxlen=0)
-
-    def wake(self, fiber: Fiber[Any]) -> None: ...
-    def cancel(self, fiber: Fiber[Any]) -> None: ...
-    def kill(self, fiber: Fiber[Any], error: BaseException) -> None: ...
-    def join(self, fiber: Fiber[Any], timeout: float | None) -> None: ...
-
-    def watch_end(self, fiber: Fiber[Any], function: Callable[[Fiber[Any]], object]) -> None:
-        call_back(function, fiber)
-
-
-_NOBODY: Final = _Nobody()
-_buried: Final[list[Fiber[Any]]] = []
-
-
-def _bury(fiber: Fiber[Any], error: BaseException) -> None:
-    """Mark a fiber done without running it. Its greenlet is kept: dropping it would run its `finally` blocks here."""
-    place = fiber.waiting
-    if place is not None:
-        place.abandon(fiber)
-    _buried.append(fiber)
-    fiber._error = error
-    fiber._done = True
-    fiber.scheduler = _NOBODY
-    if fiber._ended is not None:
-        fiber._ended.announce(fiber)
-
-
-def _end_of(fiber: Fiber[Any]) -> _End:
-    end: _End | None = fiber._ended
-    if end is None:
-        made = _End()  # outside the lock: what runs in a finaliser here may come this way
-        with _end_lock:
-            if fiber._ended is None:
-                fiber._ended = made
-        end = fiber._ended
-    return end
 
 
 def check_seconds(what: str, seconds: float) -> float:

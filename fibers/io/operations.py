@@ -11,6 +11,7 @@ from collections.abc import Callable
 from socket import AF_UNIX
 from typing import Any, Final
 
+from ..cancel import as_timeout
 from ..errors import Cancelled
 from ..eventloop import CALLING, FOREVER
 from ..runtime import current
@@ -71,6 +72,10 @@ def recv(self: Any, bufsize: int, flags: int = 0, /) -> bytes:
                         return data
                 except BlockingIOError:  # a spurious wake-up
                     direction.drained = seen
+                except Cancelled:
+                    if (late := as_timeout(me)) is not None:
+                        raise late from None
+                    raise
                 finally:
                     direction.waiter = None
                     if direction.queue:

@@ -16,7 +16,8 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import ClosedError
+from ..cancel import as_timeout
+from ..errors import Cancelled, ClosedError
 from ..eventloop import CALLING, CLOSED, FOREVER, TIMED_OUT, Direction
 from ..scheduler import Scheduler, get_scheduler
 from ..scheduler import state as thread
@@ -72,6 +73,10 @@ def blocking(sock: Any, state: State, direction: Direction, size: int, call: Cal
             if size and not direction.hangup and _short(result, size) and (state.shortcut is True or empty(state)):
                 direction.drained = seen
             return result
+    except Cancelled:
+        if (late := as_timeout(me)) is not None:
+            raise late from None
+        raise
     finally:
         direction.waiter = None
         if direction.queue:
@@ -94,9 +99,11 @@ def _queue(direction: Direction, scheduler: Any, me: Any, deadline: float) -> bo
         if deadline < direction.alarm:
             scheduler.in_runtime(direction.set_alarm, deadline)
         outcome = scheduler.park(me, direction)
-    except BaseException:
+    except BaseException as error:
         if not direction.abandon(me) and direction.holder is me:
             direction.release()
+        if isinstance(error, Cancelled) and (late := as_timeout(me)) is not None:
+            raise late from None
         raise
     if outcome is TIMED_OUT:
         raise TimeoutError("timed out")
@@ -169,6 +176,10 @@ def _pause(scheduler: Scheduler, state: State, deadline: float) -> None:
         outcome = scheduler.park(me, direction, deadline)
         if outcome is CLOSED:
             raise ClosedError("the socket was closed")
+    except Cancelled:
+        if (late := as_timeout(me)) is not None:
+            raise late from None
+        raise
     finally:
         if not direction.abandon(me) and direction.holder is me:
             direction.release()
