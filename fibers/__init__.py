@@ -5,11 +5,13 @@ import sys
 if sys.platform == "win32":
     raise ImportError("fibers runs on POSIX systems only: its event loops have no Windows backend")
 
-from . import lowlevel
+from . import deadlock, lowlevel
 from .cancel import CancelScope, current_deadline, move_on_after, move_on_at, shield, timeout, timeout_at
+from .dump import dump
 from .errors import (
     Cancelled,
     ClosedError,
+    DeadlockError,
     FiberCancelled,
     FiberKilled,
     LoopClosedError,
@@ -23,7 +25,8 @@ from .runtime import current, current_time, sleep, spawn, spawn_later, yield_now
 __version__ = "0.1.0.dev0"
 
 __all__ = [
-    "CancelScope", "Cancelled", "ClosedError", "Fiber", "FiberCancelled", "FiberKilled", "LoopClosedError",
-    "OwnershipError", "TaskGroup", "__version__", "all_fibers", "current", "current_deadline", "current_time", "lowlevel",
-    "move_on_after", "move_on_at", "run", "shield", "sleep", "spawn", "spawn_later", "timeout", "timeout_at", "yield_now",
+    "CancelScope", "Cancelled", "ClosedError", "DeadlockError", "Fiber", "FiberCancelled", "FiberKilled",
+    "LoopClosedError", "OwnershipError", "TaskGroup", "__version__", "all_fibers", "current", "current_deadline",
+    "current_time", "deadlock", "dump", "lowlevel", "move_on_after", "move_on_at", "run", "shield", "sleep", "spawn",
+    "spawn_later", "timeout", "timeout_at", "yield_now",
 ]  # fmt: skip

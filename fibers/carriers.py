@@ -29,6 +29,7 @@ greenlet cannot show such cycles to the garbage collector.
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -61,6 +62,8 @@ class Carriers(CarrierPool):
         "current",
         "fibers",
         "loop",
+        "now",
+        "on_idle",
         "ready",
         "struck",
         "switches",
@@ -77,6 +80,8 @@ class Carriers(CarrierPool):
         self.struck = False  # a signal handler has raised in runtime code at some time
         self.budget = self._allowed = SWITCHES_PER_TURN
         self._since: float | None = None
+        self.now = loop.clock()
+        self.on_idle: Callable[[], object] | None = None  # called before the loop may sleep; see deadlock.py
         self._idle_low = 0
         self._reports: WeakSet[Report] = WeakSet()  # errors that nobody has retrieved so far
         self.main = self._main_fiber()
@@ -99,6 +104,7 @@ class Carriers(CarrierPool):
         """
         ready = self.ready
         me.waiting = place
+        me.since = self.now
         if me.interrupt and place is not None and place.abandon(me):
             # Not at once: a fiber that goes on whatever it is told must not keep the others from running.
             deadline = None
@@ -156,9 +162,13 @@ class Carriers(CarrierPool):
         loop = self.loop
         if block:
             self._allowed, self._since = SWITCHES_PER_TURN, None
+            self.now = loop.clock()
+            if self.on_idle is not None:
+                self.on_idle()
         else:
             # How long the switches since the last such turn took tells how many of them fit into PATIENCE.
-            now, since = loop.clock(), self._since
+            self.now = now = loop.clock()
+            since = self._since
             self._since = now
             if since is not None:
                 fit = self._allowed * PATIENCE / max(now - since, 1e-9)

@@ -34,3 +34,7 @@ class FiberCancelled(Exception):
 
 class LoopClosedError(RuntimeError):
     """The thread's scheduler has been shut down (thread or interpreter exit); nothing can wait in it any more."""
+
+
+class DeadlockError(RuntimeError):
+    """Raised in the main fiber when all fibers of the program wait for each other. Its text tells who waits for what."""

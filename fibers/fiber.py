@@ -171,15 +171,17 @@ class Fiber(Generic[T]):
         "root",
         "scheduler",
         "scope",
+        "since",
         "timer",
         "waiting",
     )
 
-    # Assigned when first needed, not in __init__, which stands on the path of every spawn: `deadline` by waits for
-    # files, `_result` at the end, `home` (the carrier) at the start, `_told` by deadlines of scopes (cancel.py).
+    # Assigned when first needed, not in __init__, which stands on the path of every spawn: `deadline` by waits for files,
+    # `since` by each wait, `home` (the carrier) at the start, `_result` at the end, `_told` by deadlines (cancel.py).
     _result: T
     _told: object
     deadline: float
+    since: float  # when it began to wait, to the turn of the loop: of the last wait
     home: Greenlet | None
 
     def __init__(

@@ -93,7 +93,7 @@ class TaskGroup(CancelScope):
         self._starting[fiber] = started
         try:
             while not started.called and not fiber._done:
-                started.queue.add(me)
+                started.queue.add(me, fiber)
                 scheduler.park(me, started.queue)
         except BaseException:
             started.queue.abandon(me)
@@ -135,7 +135,7 @@ class TaskGroup(CancelScope):
             if ends is not None:
                 me.interrupt = bool(me._pending)  # that it is cancelled has been handed on; a kill comes through
             try:
-                ending.add(me)
+                ending.add(me, self)
                 scheduler.park(me, ending)
             except GreenletExit:
                 raise
@@ -186,6 +186,11 @@ class TaskGroup(CancelScope):
         self._children.discard(fiber)
         if not self._children:
             self._ending.wake_all()
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f" {self.name!r}"
+        told = "cancelled, " if self._cancelled is not None else ""
+        return f"<TaskGroup{name} {told}{len(self._children)} fibers left>"
 
     def _refuse(self) -> RuntimeError:
         what = "a task group" if self.name is None else f"task group {self.name!r}"

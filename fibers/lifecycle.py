@@ -74,6 +74,11 @@ def all_fibers() -> list[Fiber[Any]]:
     return [fiber for scheduler in list(_schedulers) for fiber in list(scheduler.fibers)]
 
 
+def schedulers() -> list[Scheduler]:
+    """Those of all threads that have one."""
+    return list(_schedulers)
+
+
 def end_fibers(scheduler: Scheduler, mine: Callable[[Fiber[Any]], bool]) -> None:
     """Cancel fibers and wait until they are done, at most for GRACE seconds. In the main fiber."""
     scheduler.main._cancelled = None  # this clean-up is what a cancelled main does last

@@ -19,7 +19,19 @@ from .waitqueue import WaitQueue
 
 __all__ = ["park", "unpark", "wait_readable", "wait_writable"]
 
-_parked: Final = WaitQueue()
+
+class _Parked(WaitQueue):
+    """Where `park` waits. Anything may call `unpark`, also a C library from a thread of its own."""
+
+    __slots__ = ()
+
+    inside = False
+
+    def __repr__(self) -> str:
+        return "lowlevel.unpark"
+
+
+_parked: Final = _Parked()
 
 
 def park(timeout: float | None = None) -> None:

@@ -51,7 +51,7 @@ class Nowhere:
         return self._name
 
 
-SLEEPING: Final = Nowhere("sleeping")
+SLEEPING: Final = Nowhere("its time to come")
 FORKED: Final = Nowhere("gone with the fork")
 
 
@@ -218,7 +218,7 @@ class Scheduler(Carriers):
             if fiber is me:
                 raise RuntimeError(f"fiber {me.name!r} would wait for its own end")
             try:
-                end.add(me)
+                end.add(me, fiber)
                 if fiber._done and end.abandon(me):
                     return
                 outcome = caller.park(me, end, deadline)

@@ -114,6 +114,11 @@ class _Pool:
 _pool = _Pool()
 
 
+def idle_workers() -> int:
+    """How many threads of the pool have nothing to do. Whatever they were asked for before has been delivered."""
+    return len(_pool._idle)
+
+
 def _after_fork_in_child() -> None:
     """The threads, and whoever waited for them, are in the parent."""
     global _pool

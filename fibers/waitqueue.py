@@ -7,10 +7,13 @@ arrival, and takes from the middle without a search.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from .eventloop.waiter import Outcome
 from .fiber import Fiber
+
+#: What `pop` finds of a fiber that is gone.
+_GONE: Final = object()
 
 
 class WaitQueue:
@@ -18,8 +21,11 @@ class WaitQueue:
 
     __slots__ = ("_waiting",)
 
+    #: Only fibers and threads of this process wake who waits here: a deadlock can be proved (deadlock.py).
+    inside = True
+
     def __init__(self) -> None:
-        self._waiting: dict[Fiber[Any], None] = {}
+        self._waiting: dict[Fiber[Any], object] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -27,9 +33,16 @@ class WaitQueue:
     def __iter__(self) -> Iterator[Fiber[Any]]:
         return iter(list(self._waiting))
 
-    def add(self, fiber: Fiber[Any]) -> None:
-        """Put a fiber at the end. It is the current fiber of the calling thread, which parks next."""
-        self._waiting[fiber] = None
+    def add(self, fiber: Fiber[Any], what: object = None) -> None:
+        """Put a fiber at the end. It is the current fiber of the calling thread, which parks next.
+
+        `what` is the thing that it waits for (a lock, a fiber …), for reports.
+        """
+        self._waiting[fiber] = what
+
+    def awaited(self, fiber: Fiber[Any]) -> object:
+        """What it waits for, as far as `add` was told."""
+        return self._waiting.get(fiber)
 
     def holds(self, fiber: Fiber[Any]) -> bool:
         """Does it wait here?"""
@@ -37,7 +50,7 @@ class WaitQueue:
 
     def abandon(self, fiber: Fiber[Any]) -> bool:
         """Take a fiber out; True if it was still waiting, and then the caller must wake it (or go on, if it is itself)."""
-        return self._waiting.pop(fiber, self) is None
+        return self._waiting.pop(fiber, _GONE) is not _GONE
 
     def wake_all(self, outcome: Outcome | None = None) -> None:
         """Wake every fiber that waits now."""

@@ -53,11 +53,14 @@ FLOORS = [
             "cancel",
             "lifecycle",
             "lowlevel",
+            "dump",
         ],
         third_party=["greenlet"],
     ),
     # Two wings in one order: sync first, so that io may import sync and sync never io.
-    Floor(2, "sync", ["threads", "sync", "sync/*", "channel", "group", "signals"], third_party=["greenlet"]),
+    Floor(
+        2, "sync", ["threads", "sync", "sync/*", "channel", "group", "deadlock", "signals"], third_party=["greenlet"]
+    ),
     Floor(
         2,
         "io",

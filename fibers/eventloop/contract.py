@@ -64,6 +64,10 @@ class EventLoop(ABC):
         """
 
     @abstractmethod
+    def quiet(self) -> bool:
+        """Is nothing on its way: no post, no timer? Then only a file, a signal or another thread can end a wait."""
+
+    @abstractmethod
     def post(self, function: Callable[..., None], *args: object) -> None:
         """Have `function(*args)` called in the loop's thread at its next turn. Any thread; must not raise or block."""
 

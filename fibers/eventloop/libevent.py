@@ -118,6 +118,9 @@ class LibeventLoop(LibeventFiles):
     def wake(self) -> None:
         self._waker.wake()
 
+    def quiet(self) -> bool:
+        return not (self._inbox or self._due or len(self.timers) or self._base.fired)
+
     # -- the turn -----------------------------------------------------------------------------------------------
 
     def turn(self, block: bool) -> None:

@@ -113,6 +113,9 @@ class PollingLoop(LifetimeFiles):
     def wake(self) -> None:
         self._waker.wake()
 
+    def quiet(self) -> bool:
+        return not (self._inbox or self._due or self.timers.occupied)
+
     # -- the turn -----------------------------------------------------------------------------------------------
 
     def turn(self, block: bool) -> None:
