@@ -38,3 +38,7 @@ class LoopClosedError(RuntimeError):
 
 class DeadlockError(RuntimeError):
     """Raised in the main fiber when all fibers of the program wait for each other. Its text tells who waits for what."""
+
+
+class ContractError(AssertionError):
+    """A checked event loop (FIBERS_DEBUG=loop) has broken a rule of its contract, which the text names."""

@@ -3,6 +3,8 @@
 The choice is made once, when this package is imported, from the environment variable FIBERS_EVENTLOOP, like a flag given
 to a compiler: `BACKEND` tells the name. Unset, it is epoll on Linux and Android, kqueue on macOS and the BSDs, and poll
 elsewhere. A name that is unknown, or known but not usable here, fails at import and says what is.
+
+FIBERS_DEBUG=loop makes every loop check that it keeps the contract (checked.py). Read once at import, too: `CHECKED`.
 """
 
 import importlib
@@ -10,6 +12,8 @@ import os
 import sys
 from typing import Any, Final
 
+from .checked import CheckedPollingLoop
+from .checked_poller import CheckedPoller
 from .clock import FOREVER, MONOTONIC, Clock
 from .contract import EventLoop, LoopStats
 from .pollers import Poller
@@ -19,7 +23,7 @@ from .turns import CALLING, READ, WRITE, Calling, Direction, Handle
 from .waiter import CLOSED, RETRY, TIMED_OUT, Outcome, Waiter
 
 __all__ = [
-    "BACKEND", "BACKENDS", "CALLING", "CLOSED", "FOREVER", "MONOTONIC", "READ", "RETRY", "TIMED_OUT", "WRITE",
+    "BACKEND", "BACKENDS", "CALLING", "CHECKED", "CLOSED", "FOREVER", "MONOTONIC", "READ", "RETRY", "TIMED_OUT", "WRITE",
     "Calling", "Clock", "Direction", "EventLoop", "Handle", "LoopStats", "Outcome", "Poller", "PollingLoop", "Timer",
     "TimerTarget", "TimerWheel", "Waiter", "available", "new_loop",
 ]  # fmt: skip
@@ -79,6 +83,19 @@ def _choose() -> str:
 BACKEND: Final = _choose()
 
 
+def _read_debug() -> bool:
+    words = [word for word in os.environ.get("FIBERS_DEBUG", "").split(",") if word]
+    for word in words:
+        if word != "loop":
+            raise ImportError(
+                f"FIBERS_DEBUG={word!r} is not known; known is 'loop', for loops that check their contract"
+            )
+    return bool(words)
+
+
+CHECKED: Final = _read_debug()
+
+
 def _after_fork_in_child() -> None:
     """Registered here, so that it comes before the hooks of those who use a loop, whenever libevent was loaded."""
     libevent = sys.modules.get(f"{__name__}.libevent_files")
@@ -89,11 +106,21 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def new_loop(backend: str = BACKEND, clock: Clock = MONOTONIC) -> EventLoop:
-    """A new loop for the calling thread, on a backend named as in `available()`."""
+def new_loop(backend: str = BACKEND, clock: Clock = MONOTONIC, checked: bool = CHECKED) -> EventLoop:
+    """A new loop for the calling thread, on a backend named as in `available()`. `checked`: it checks its contract."""
     if backend not in BACKENDS:
         raise ValueError(f"there is no event loop {backend!r}; known are {', '.join(BACKENDS)}")
+    if checked:
+        return _checked_loop(backend, clock)
     if backend == "libevent":
         loop: EventLoop = _class(backend)(clock)
         return loop
     return PollingLoop(_class(backend), clock)
+
+
+def _checked_loop(backend: str, clock: Clock) -> EventLoop:
+    cls = _class(backend)
+    if backend == "libevent":
+        loop: EventLoop = importlib.import_module(f"{__name__}.checked_libevent").CheckedLibeventLoop(clock)
+        return loop
+    return CheckedPollingLoop(lambda: CheckedPoller(cls()), clock)
