@@ -9,6 +9,7 @@ from . import deadlock, lowlevel
 from .cancel import CancelScope, current_deadline, move_on_after, move_on_at, shield, timeout, timeout_at
 from .dump import dump
 from .errors import (
+    BusyError,
     Cancelled,
     ClosedError,
     DeadlockError,
@@ -25,7 +26,7 @@ from .runtime import current, current_time, sleep, spawn, spawn_later, yield_now
 __version__ = "0.1.0.dev0"
 
 __all__ = [
-    "CancelScope", "Cancelled", "ClosedError", "DeadlockError", "Fiber", "FiberCancelled", "FiberKilled",
+    "BusyError", "CancelScope", "Cancelled", "ClosedError", "DeadlockError", "Fiber", "FiberCancelled", "FiberKilled",
     "LoopClosedError", "OwnershipError", "TaskGroup", "__version__", "all_fibers", "current", "current_deadline",
     "current_time", "deadlock", "dump", "lowlevel", "move_on_after", "move_on_at", "run", "shield", "sleep", "spawn",
     "spawn_later", "timeout", "timeout_at", "yield_now",

@@ -20,6 +20,10 @@ class OwnershipError(RuntimeError):
     """A thread would have to wait for a file that another thread's loop is waiting for at this moment."""
 
 
+class BusyError(RuntimeError):
+    """Another fiber is at it, and two at once would disturb each other."""
+
+
 class Cancelled(BaseException):
     """Raised in a cancelled fiber at its current and at every further blocking call. Let it pass."""
 

@@ -17,7 +17,7 @@ from typing import Final
 
 
 class Guard:
-    """Used as `with guard:`; see the module's text. Any thread. Nothing inside may wait, call user code, or raise halfway."""
+    """Used as `with guard:`. Any thread. Nothing inside may wait, call user code, or raise halfway."""
 
     __slots__ = ("_busy", "_lock")
 

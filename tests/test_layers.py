@@ -68,7 +68,16 @@ FLOORS = [
     Floor(
         2,
         "io",
-        ["io/state", "io/names", "io/waiting", "io/operations", "io/connecting", "io/[!_]*", "io/__init__"],
+        [
+            "io/state",
+            "io/names",
+            "io/waiting",
+            "io/operations",
+            "io/connecting",
+            "io/stream",
+            "io/[!_]*",
+            "io/__init__",
+        ],
         third_party=["greenlet"],
     ),
     Floor(

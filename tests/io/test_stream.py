@@ -1,0 +1,373 @@
+"""Streams: what a read returns, what it leaves, and that nothing is lost when it ends early."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.sockets import tcp_pair
+
+import fibers
+from fibers import BusyError
+from fibers.io import IncompleteReadError, LimitExceededError, Stream, socket
+
+
+class Pieces:
+    """A transport that delivers what it was given, piece by piece; an exception among the pieces is raised."""
+
+    def __init__(self, pieces: Iterable[bytes | BaseException]) -> None:
+        self.pieces = list(pieces)
+        self.sent: list[bytes] = []
+        self.closed = False
+
+    def recv(self, size: int, /) -> bytes:
+        if not self.pieces:
+            return b""
+        piece = self.pieces.pop(0)
+        if isinstance(piece, BaseException):
+            raise piece
+        if len(piece) > size:
+            self.pieces.insert(0, piece[size:])
+        return piece[:size]
+
+    def sendall(self, data: Any, /) -> None:
+        self.sent.append(bytes(data))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def over(*pieces: bytes | BaseException) -> Stream:
+    return Stream(Pieces(pieces))
+
+
+# -- what the reads return
+
+
+def test_read_exactly_joins_and_keeps_the_rest() -> None:
+    stream = over(b"ab", b"cde", b"f")
+    assert stream.read_exactly(4) == b"abcd"
+    assert stream.buffered == 1
+    assert stream.read_exactly(0) == b""
+    assert stream.read_exactly(2) == b"ef"
+
+
+def test_read_until_includes_the_delimiter_and_finds_one_that_was_torn_apart() -> None:
+    stream = over(b"head\r", b"\n\r", b"\nbody")
+    assert stream.read_until(b"\r\n\r\n") == b"head\r\n\r\n"
+    assert stream.read_all() == b"body"
+
+
+def test_read_some_returns_what_is_there() -> None:
+    stream = over(b"abc", b"de")
+    assert stream.read_some(2) == b"ab"
+    assert stream.read_some() == b"c"
+    assert stream.read_some() == b"de"
+    assert stream.read_some() == b""
+
+
+def test_lines_strip_their_ends_and_a_last_one_may_have_none() -> None:
+    assert list(over(b"one\ntw", b"o\r\n\n", b"last")) == [b"one", b"two", b"", b"last"]
+    assert list(over()) == []
+
+
+def test_an_iteration_may_be_left_and_the_rest_stays() -> None:
+    stream = over(b"one\ntwo\nthree\n")
+    for line in stream:
+        assert line == b"one"
+        break
+    assert stream.read_all() == b"two\nthree\n"
+
+
+def test_peek_takes_nothing() -> None:
+    stream = over(b"a", b"bc")
+    assert stream.peek(2) == b"ab"
+    assert stream.peek(9) == b"abc"
+    assert stream.read_all() == b"abc"
+
+
+def test_the_end_is_not_remembered() -> None:
+    transport = Pieces([b"a"])
+    stream = Stream(transport)
+    assert stream.read_all() == b"a"
+    transport.pieces.append(b"b")  # a FIFO has got another writer
+    assert stream.read_all() == b"b"
+
+
+# -- ends and limits
+
+
+def test_data_that_ends_too_early_is_in_the_error() -> None:
+    stream = over(b"abc")
+    with pytest.raises(IncompleteReadError, match="after 3 bytes, 5 were wanted") as caught:
+        stream.read_exactly(5)
+    assert caught.value.partial == b"abc"
+    assert isinstance(caught.value, EOFError)
+    with pytest.raises(IncompleteReadError, match="b'x' was wanted") as caught:
+        over(b"ab", b"c").read_until(b"x")
+    assert caught.value.partial == b"abc"
+
+
+def test_a_limit_takes_nothing() -> None:
+    stream = over(b"abcdef", b"gh\n")
+    with pytest.raises(LimitExceededError, match=r"no b'\\n' within 4 bytes"):
+        stream.read_until(b"\n", limit=4)
+    with pytest.raises(LimitExceededError):
+        stream.read_until(b"\n", limit=8)
+    assert stream.read_until(b"\n", limit=9) == b"abcdefgh\n"
+
+
+def test_a_limit_holds_for_a_delimiter_that_is_there_already() -> None:
+    stream = over(b"abc\n")
+    with pytest.raises(LimitExceededError):
+        stream.read_until(b"\n", limit=3)
+    assert stream.read_until(b"\n", limit=4) == b"abc\n"
+
+
+def test_read_all_has_a_limit() -> None:
+    stream = over(b"abc", b"def")
+    with pytest.raises(LimitExceededError, match="within 5 bytes"):
+        stream.read_all(limit=5)
+    assert stream.read_all(limit=6) == b"abcdef"
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda stream: stream.read_exactly(-1), ValueError),
+        (lambda stream: stream.read_exactly("3"), TypeError),
+        (lambda stream: stream.read_some(0), ValueError),
+        (lambda stream: stream.peek(True), TypeError),
+        (lambda stream: stream.read_until(b""), ValueError),
+        (lambda stream: stream.read_until("\n"), (TypeError, ValueError)),
+        (lambda stream: stream.read_until(b"abc", limit=2), ValueError),
+        (lambda stream: stream.read_all(limit=-1), ValueError),
+        (lambda stream: stream.read_exactly(9, timeout=-1), ValueError),
+        (lambda stream: Stream(object()), TypeError),
+    ],
+)
+def test_bad_input(call: Callable[[Stream], object], error: type[Exception]) -> None:
+    stream = over(b"abc")
+    with pytest.raises(error):
+        call(stream)
+    assert stream.read_all() == b"abc"
+
+
+# -- nothing is lost
+
+READS = st.one_of(
+    st.tuples(st.just("exactly"), st.integers(0, 12)),
+    st.tuples(st.just("some"), st.integers(1, 12)),
+    st.tuples(st.just("until"), st.sampled_from([b"a", b"ab", b"aab", b"b"])),
+    st.tuples(st.just("peek"), st.integers(1, 12)),
+)
+
+
+def perform(stream: Stream, verb: str, argument: Any) -> bytes:
+    if verb == "exactly":
+        return stream.read_exactly(argument)
+    if verb == "some":
+        return stream.read_some(argument)
+    if verb == "peek":
+        return stream.peek(argument)
+    return stream.read_until(argument)
+
+
+def expected(rest: bytes, verb: str, argument: Any) -> int | None:
+    """How many bytes the read returns, as far as the data alone tells; None: the data ends too early."""
+    if verb == "exactly":
+        return argument if argument <= len(rest) else None
+    if verb == "until":
+        at = rest.find(argument)
+        return None if at < 0 else at + len(argument)
+    return min(argument, len(rest))
+
+
+@given(
+    pieces=st.lists(st.text("ab", min_size=1, max_size=9).map(str.encode), max_size=12),
+    failures=st.sets(st.integers(0, 20)),
+    reads=st.lists(READS, max_size=20),
+)
+def test_reads_return_the_data_in_order_whatever_the_pieces_and_whenever_they_fail(
+    pieces: list[bytes], failures: set[int], reads: list[tuple[str, Any]]
+) -> None:
+    script: list[bytes | BaseException] = list(pieces)
+    for at in sorted(failures, reverse=True):
+        script.insert(at, ConnectionError("in between"))
+    stream, rest = Stream(Pieces(script)), b"".join(pieces)
+    for verb, argument in reads:
+        count = expected(rest, verb, argument)
+        ended = False
+        try:
+            while True:
+                try:
+                    got = perform(stream, verb, argument)
+                    break
+                except ConnectionError:
+                    continue  # has taken nothing: again
+        except IncompleteReadError as error:
+            got, ended = error.partial, True
+        if ended:
+            assert count is None
+            count = len(rest)
+        elif verb == "some":
+            assert len(got) <= argument
+            assert bool(got) == bool(rest)
+            count = len(got)
+        assert count is not None
+        assert got == rest[:count]
+        if verb != "peek":
+            rest = rest[count:]
+    while True:
+        try:
+            assert stream.read_all() == rest
+            break
+        except ConnectionError:
+            continue
+
+
+def test_a_read_that_times_out_has_taken_nothing() -> None:
+    near, far = tcp_pair()
+    with Stream(near) as stream, far:
+        far.sendall(b"abc")
+        with pytest.raises(TimeoutError):
+            stream.read_exactly(6, timeout=0.01)
+        with pytest.raises(TimeoutError):
+            stream.read_until(b"\n", timeout=0.01)
+        far.sendall(b"def")
+        assert stream.read_exactly(6, timeout=5) == b"abcdef"
+
+
+def test_a_read_that_is_cancelled_has_taken_nothing() -> None:
+    near, far = tcp_pair()
+    with Stream(near) as stream, far:
+        far.sendall(b"abc")
+        reader = fibers.spawn(stream.read_exactly, 6)
+        while stream.buffered < 3:
+            fibers.yield_now()
+        reader.cancel()
+        reader.join()
+        assert reader.cancelled()
+        far.sendall(b"def")
+        assert stream.read_exactly(6) == b"abcdef"
+
+
+def test_the_deadline_of_a_scope_holds_for_reads() -> None:
+    near, far = tcp_pair()
+    with Stream(near) as stream, far:
+        with fibers.move_on_after(0.01) as scope:
+            stream.read_exactly(1)
+        assert scope.cancelled_caught
+        far.sendall(b"x")
+        assert stream.read_exactly(1) == b"x"
+
+
+def test_the_timeout_of_the_socket_applies_too() -> None:
+    near, far = tcp_pair()
+    with Stream(near) as stream, far:
+        near.settimeout(0.01)
+        with pytest.raises(TimeoutError):
+            stream.read_exactly(1)
+
+
+# -- several fibers
+
+
+def test_a_second_reader_is_refused_at_once() -> None:
+    near, far = tcp_pair()
+    with Stream(near) as stream, far:
+        reader = fibers.spawn(stream.read_exactly, 2)
+        fibers.yield_now()
+        for read in (lambda: stream.read_exactly(1), stream.read_some, lambda: stream.read_until(b"\n")):
+            with pytest.raises(BusyError, match="another fiber is reading"):
+                read()
+        with pytest.raises(BusyError):
+            stream.detach()
+        far.sendall(b"ok")
+        assert reader.result() == b"ok"
+
+
+def test_writers_do_not_interleave() -> None:
+    near, far = tcp_pair()
+    with Stream(near) as stream, Stream(far) as other:
+        blocks = [bytes([number]) * 300_000 for number in range(4)]
+        writers = [fibers.spawn(stream.write_all, block) for block in blocks]
+        assert [other.read_exactly(300_000) for _ in blocks] == blocks
+        for writer in writers:
+            writer.result()
+
+
+def test_a_reader_is_woken_when_the_stream_is_closed() -> None:
+    near, far = tcp_pair()
+    stream = Stream(near)
+    with far:
+        reader = fibers.spawn(stream.read_some)
+        fibers.yield_now()
+        stream.close()
+        assert isinstance(reader.exception(), fibers.ClosedError)
+        stream.close()
+
+
+# -- writing, ending
+
+
+def test_write_eof_closes_one_half() -> None:
+    near, far = tcp_pair()
+    with Stream(near) as stream, Stream(far) as other:
+        stream.write_all(b"question")
+        stream.write_eof()
+        assert other.read_all() == b"question"
+        other.write_all(b"answer")
+        assert stream.read_exactly(6) == b"answer"
+
+
+def test_write_eof_needs_a_transport_that_can() -> None:
+    with pytest.raises(TypeError, match="writing half"):
+        over().write_eof()
+
+
+def test_a_write_that_takes_too_long_times_out() -> None:
+    near, far = socket.socketpair()
+    with Stream(near) as stream, far, pytest.raises(TimeoutError):
+        stream.write_all(bytes(10_000_000), timeout=0.02)
+
+
+def test_detach_gives_the_transport_and_the_rest() -> None:
+    transport = Pieces([b"GET\n\x81\x00"])
+    stream = Stream(transport)
+    assert stream.read_until(b"\n") == b"GET\n"
+    assert stream.detach() == (transport, b"\x81\x00")
+    for use in (stream.read_some, lambda: stream.write_all(b"x")):
+        with pytest.raises(ValueError, match="detached"):
+            use()
+    stream.close()
+    assert not transport.closed
+
+
+# -- cost
+
+
+def test_small_pieces_cost_no_more_than_their_number() -> None:
+    """A line of a megabyte in pieces of 10 bytes: searching from the front for each, or copying, would take minutes."""
+    line = b"x" * 1_000_000 + b"\n"
+    stream = over(*(line[at : at + 10] for at in range(0, len(line), 10)))
+    assert stream.read_until(b"\n", limit=2_000_000, timeout=20) == line
+
+
+def test_receives_are_as_few_as_the_data_allows() -> None:
+    calls = []
+
+    class Counting(Pieces):
+        def recv(self, size: int, /) -> bytes:
+            calls.append(size)
+            return super().recv(size)
+
+    stream = Stream(Counting([b"a\nb\nc\nd\n" * 1000]))
+    for _ in range(4000):
+        stream.read_until(b"\n")
+    assert len(calls) == 1
+    stream = Stream(Counting([bytes(3_000_000)]))
+    calls.clear()
+    assert len(stream.read_exactly(3_000_000)) == 3_000_000
+    assert len(calls) == 3
