@@ -8,13 +8,19 @@ Exit status: 0, or 1 if the command failed, or 2 if the command line is wrong.
 """
 
 import argparse
+import dataclasses
 import io
 import os
 import sys
 
 from . import info
+from .backends import table
+from .backends.conduct import compare
+from .backends.figures import Plan
 from .demo import conduct
 from .eventloop import BACKEND, available
+from .measure.options import within
+from .measure.progress import Progress
 
 
 def _backend(name: str) -> str:
@@ -31,8 +37,24 @@ def _backend(name: str) -> str:
 
 def _info(options: argparse.Namespace) -> int:
     facts = info.collect()
-    print(info.as_json(facts) if options.json else info.as_text(facts))
-    return 0
+    if not options.backends:
+        print(info.as_json(facts) if options.json else info.as_text(facts))
+        return 0
+    progress = Progress(plain=False)
+    asked = {name: value for name in ("rounds", "seconds") if (value := getattr(options, name)) is not None}
+    try:
+        comparison = compare(Plan(**asked), progress)
+    except KeyboardInterrupt:
+        progress.say("interrupted")
+        return 1
+    except (OSError, ValueError) as error:
+        progress.say(f"the measurement failed: {error}")
+        return 1
+    if options.json:
+        print(info.as_json({**facts, "measured": dataclasses.asdict(comparison)}))
+    else:
+        print(info.as_text(facts), table.text(comparison), sep="\n\n")
+    return 1 if comparison.failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,6 +71,20 @@ def _parser() -> argparse.ArgumentParser:
     text = "show the event loop in use, the others, and what they run on"
     command = commands.add_parser("info", parents=[common], help=text, description=text.capitalize() + ".")
     command.add_argument("--json", action="store_true", help="print the same as JSON")
+    command.add_argument(
+        "--backends", action="store_true", help="measure what each event loop costs here, too (some 12 seconds)"
+    )
+    plan = Plan()
+    command.add_argument(
+        "--rounds",
+        type=within(int, 1, 1000),
+        metavar="N",
+        help=f"of --backends, the loops taking turns ({plan.rounds})",
+    )
+    command.add_argument(
+        "--seconds", type=within(float, 0.05, 60.0), metavar="S",
+        help=f"of load on each loop in a round of --backends ({plan.seconds:g})",
+    )  # fmt: skip
     command.set_defaults(run=_info)
 
     text = "watch an echo server and its clients, and what each request costs"
@@ -65,6 +101,10 @@ def main() -> int:
             stream.reconfigure(errors="replace")  # a terminal without the sign for micro is no reason to fail
     parser = _parser()
     options = parser.parse_args()
+    if options.command == "info" and not options.backends:
+        for name in ("rounds", "seconds"):
+            if getattr(options, name) is not None:
+                parser.error(f"--{name} is for the measurement: info --backends --{name} …")
     if options.command is None:
         parser.print_help()
         return 0

@@ -5,6 +5,7 @@ thing that cannot be guessed from outside is *which loop is in use and why not a
 as plain data (`collect`), and printed either for people or, with --json, for programs.
 """
 
+import importlib
 import json
 import os
 import platform
@@ -13,9 +14,13 @@ from importlib.metadata import version
 from typing import Any
 
 from . import __version__
-from .eventloop import BACKEND, available
+from .eventloop import BACKEND, CHECKED, available
 from .eventloop.ownership import STRICT
 
+_DEBUG = {
+    "": "off; FIBERS_DEBUG=loop makes the event loops check that they keep their contract",
+    "loop": "loop: the event loops check that they keep their contract, and are slower",
+}
 _OWNERSHIP = {
     "default": "default: an fd with nothing pending moves to the thread that waits for it",
     "strict": "strict: a wait on an fd of another thread's loop is always an error",
@@ -23,12 +28,17 @@ _OWNERSHIP = {
 
 
 def collect() -> dict[str, Any]:
-    """The facts, made of dicts, strings and None only. `backends` maps each name to None or to why it is not usable."""
+    """The facts, made of dicts, strings and None only. `backends` maps each name to None or to why it is not usable;
+    `libevent` is None where the library cannot be used.
+    """
+    backends = available()
     return {
         "fibers": __version__,
         "backend": BACKEND,
         "chosen_by": "FIBERS_EVENTLOOP" if os.environ.get("FIBERS_EVENTLOOP") else "default",
-        "backends": available(),
+        "backends": backends,
+        "libevent": _libevent() if backends["libevent"] is None else None,
+        "debug": "loop" if CHECKED else "",
         "ownership": "strict" if STRICT else "default",
         "python": {
             "implementation": platform.python_implementation(),
@@ -38,6 +48,16 @@ def collect() -> dict[str, Any]:
         "greenlet": version("greenlet"),
         "platform": platform.platform(),
     }
+
+
+def _libevent() -> dict[str, str]:
+    """What the library says of itself: its version, and what it would wait with here (EVENT_NOEPOLL=1 … change that)."""
+    module = importlib.import_module("fibers.eventloop.libevent")
+    base = module.Base()
+    try:
+        return {"version": module.VERSION, "method": base.method}
+    finally:
+        base.close()
 
 
 def as_json(facts: dict[str, Any]) -> str:
@@ -50,11 +70,14 @@ def as_text(facts: dict[str, Any]) -> str:
     backends: dict[str, str | None] = facts["backends"]
     chosen_by = "the default here" if facts["chosen_by"] == "default" else "chosen by FIBERS_EVENTLOOP"
     python = facts["python"]
+    libevent: dict[str, str] | None = facts["libevent"]
     rows = [
         ("fibers", facts["fibers"]),
         ("event loop", f"{facts['backend']}, {chosen_by}"),
         ("available", ", ".join(name for name, why_not in backends.items() if why_not is None)),
         *(("not here", f"{name}: {why_not}") for name, why_not in backends.items() if why_not is not None),
+        *([("libevent", f"{libevent['version']}, waits with {libevent['method']}")] if libevent else []),
+        ("debug", _DEBUG[facts["debug"]]),
         ("ownership", _OWNERSHIP[facts["ownership"]]),
         ("Python", f"{python['implementation']} {python['version']}, {python['executable']}"),
         ("greenlet", facts["greenlet"]),

@@ -19,11 +19,11 @@ import pytest
 from support.backends import LIFETIME, lifetime_only
 from support.process import environment, run_python
 
-from fibers.demo import syscalls
-from fibers.demo.latency import RESOLUTION, Latencies
-from fibers.demo.limits import BESIDES, SELECT_MAX, fit
-from fibers.demo.process import Server
 from fibers.eventloop import BACKEND
+from fibers.measure import syscalls
+from fibers.measure.latency import RESOLUTION, Latencies
+from fibers.measure.limits import BESIDES, SELECT_MAX, fit
+from fibers.measure.process import Server
 
 SMALL = ("-m", "fibers", "demo", "--connections", "20", "--seconds", "0.3")
 LABELS = [
@@ -192,10 +192,10 @@ def test_a_server_that_dies_under_load_is_one_error(tmp_path: Path) -> None:
 
 
 def test_a_server_that_does_not_come_up_is_an_error(tmp_path: Path) -> None:
-    """A `fibers` without the demo's server, found first by the child."""
+    """A `fibers` without a server, found first by the child."""
     code = (
         "import sys\n"
-        "from fibers.demo import process\n"
+        "from fibers.measure import process\n"
         "process._ROOT = sys.argv.pop(1)\n"
         "from fibers.__main__ import main\n"
         "sys.exit(main())\n"
@@ -212,13 +212,13 @@ HANGING = "import signal, time\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nti
 
 def test_a_server_that_hangs_is_killed_with_what_it_runs_under(tmp_path: Path) -> None:
     """The child of a shell, as it is the child of strace; the end of the pipes says that both are gone."""
-    package = tmp_path / "fibers" / "demo"
+    package = tmp_path / "fibers" / "measure"
     package.mkdir(parents=True)
     for name, source in {"../__init__": "", "__init__": "", "server": HANGING}.items():
         (package / f"{name}.py").write_text(source)
     code = (
         "import sys\n"
-        "from fibers.demo import process\n"
+        "from fibers.measure import process\n"
         "process._ROOT, process.PATIENCE = sys.argv[1], 1.0\n"
         "with process.Server(600, ['/bin/sh', '-c', '\"$@\"; exit 0', 'sh']):\n"
         "    pass\n"

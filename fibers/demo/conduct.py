@@ -12,21 +12,18 @@ the server's.
 import argparse
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from ..eventloop import BACKEND
 from ..lifecycle import run as run_fibers
-from . import syscalls
-from .limits import fit
-from .load import Load
-from .process import Server, ServerEndedError
-from .progress import Progress
+from ..measure import syscalls
+from ..measure.limits import fit
+from ..measure.load import Load
+from ..measure.options import within
+from ..measure.process import Server, ServerEndedError
+from ..measure.progress import Progress
+from ..measure.snapshot import Snapshot
 from .report import Counted, Result, table
-from .snapshot import Snapshot
-
-Number = TypeVar("Number", int, float)
 
 #: Seconds of load on the server under strace.
 STRACE_SECONDS = 1.0
@@ -34,27 +31,12 @@ STRACE_SECONDS = 1.0
 BESIDES = 120
 
 
-def _within(kind: Callable[[str], Number], low: Number, high: Number) -> Callable[[str], Number]:
-    """An argparse type: a number from `low` to `high`."""
-
-    def parse(text: str) -> Number:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = high + high  # out of range, as is everything that is no number
-        if low <= value <= high:
-            return value
-        raise argparse.ArgumentTypeError(f"must be a number from {low:,} to {high:,}, not {text!r}")
-
-    return parse
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("--connections", type=_within(int, 1, 25_000), default=1000, metavar="N", help="at once (1000)")
-    parser.add_argument("--seconds", type=_within(float, 0.1, 3600.0), default=5.0, metavar="S", help="of load (5)")
+    parser.add_argument("--connections", type=within(int, 1, 25_000), default=1000, metavar="N", help="at once (1000)")
+    parser.add_argument("--seconds", type=within(float, 0.1, 3600.0), default=5.0, metavar="S", help="of load (5)")
     parser.add_argument(
-        "--size", type=_within(int, 1, 65_536), default=1024, metavar="BYTES", help="of a message (1024)"
+        "--size", type=within(int, 1, 65_536), default=1024, metavar="BYTES", help="of a message (1024)"
     )
 
 

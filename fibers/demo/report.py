@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from .latency import Latencies
-from .snapshot import Snapshot
+from ..measure.latency import Latencies
+from ..measure.snapshot import Snapshot
 
 #: Calls of which fewer than this come to a request are not worth a name in the table.
 WORTH_NAMING = 0.005

@@ -23,9 +23,9 @@ from .turns import CALLING, READ, WRITE, Calling, Direction, Handle
 from .waiter import CLOSED, RETRY, TIMED_OUT, Outcome, Waiter
 
 __all__ = [
-    "BACKEND", "BACKENDS", "CALLING", "CHECKED", "CLOSED", "FOREVER", "MONOTONIC", "READ", "RETRY", "TIMED_OUT", "WRITE",
-    "Calling", "Clock", "Direction", "EventLoop", "Handle", "LoopStats", "Outcome", "Poller", "PollingLoop", "Timer",
-    "TimerTarget", "TimerWheel", "Waiter", "available", "new_loop",
+    "BACKEND", "BACKENDS", "CALLING", "CHECKED", "CLOSED", "DEFAULT", "FOREVER", "MONOTONIC", "READ", "RETRY",
+    "TIMED_OUT", "WRITE", "Calling", "Clock", "Direction", "EventLoop", "Handle", "LoopStats", "Outcome", "Poller",
+    "PollingLoop", "Timer", "TimerTarget", "TimerWheel", "Waiter", "available", "new_loop",
 ]  # fmt: skip
 
 #: Every backend by name: the module, and in it the class of its poller, or (libevent) of its loop. The first four need
@@ -45,6 +45,10 @@ def _default() -> str:
     if sys.platform == "darwin" or "bsd" in sys.platform or sys.platform.startswith("dragonfly"):
         return "kqueue"
     return "poll"
+
+
+#: What is used unless FIBERS_EVENTLOOP says otherwise.
+DEFAULT: Final = _default()
 
 
 def _class(name: str) -> Any:
@@ -72,7 +76,7 @@ def available() -> dict[str, str | None]:
 
 
 def _choose() -> str:
-    name = os.environ.get("FIBERS_EVENTLOOP") or _default()
+    name = os.environ.get("FIBERS_EVENTLOOP") or DEFAULT
     problem = _why_not(name)
     if problem is None:
         return name

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from time import perf_counter
 
 import fibers
-from fibers.demo.latency import RESOLUTION, Latencies
 from fibers.io import socket
+from fibers.measure.latency import RESOLUTION, Latencies
 
 #: Connections made side by side.
 CONNECTORS = 50

@@ -10,10 +10,11 @@ PERIOD = 1.0
 
 
 class Progress:
-    """One for each run."""
+    """One for each run. `plain`: say it also where stderr is no terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, plain: bool = True) -> None:
         self._live = sys.stderr.isatty()
+        self._plain = plain
         self._phase = ""
         self._next = 0.0
 
@@ -23,7 +24,7 @@ class Progress:
         if self._live:
             columns = shutil.get_terminal_size().columns
             self._write(f"\r\x1b[2K{text[: columns - 1]}")
-        elif phase != self._phase or monotonic() >= self._next:
+        elif self._plain and (phase != self._phase or monotonic() >= self._next):
             self._next = monotonic() + PERIOD
             self._write(text + "\n")
         self._phase = phase

@@ -11,12 +11,15 @@ from ..scheduler import get_scheduler
 
 
 class Snapshot(NamedTuple):
-    """`user` and `system` in seconds; `switches` of greenlets; the rest as in LoopStats."""
+    """`user` and `system` in seconds; `switches` of greenlets; `sleeps`: how often the process has given up the processor
+    to wait for something, as the kernel counts it; the rest as in LoopStats.
+    """
 
     connections: int
     user: float
     system: float
     switches: int
+    sleeps: int
     turns: int
     registrations: int
     modifications: int
@@ -33,6 +36,7 @@ class Snapshot(NamedTuple):
             usage.ru_utime,
             usage.ru_stime,
             scheduler.switches,
+            usage.ru_nvcsw,
             stats.turns,
             stats.registrations,
             stats.modifications,

@@ -1,6 +1,6 @@
 """The server's process, seen from the clients': started, asked over a line, ended.
 
-The child must import this very package, wherever it was found, hence PYTHONPATH. It is a process group of its own, so
+A child must import this very package, wherever it was found, hence PYTHONPATH. It is a process group of its own, so
 that Ctrl-C reaches only the process that knows what to do about it, and that a server that hangs can be killed together
 with the strace it runs under: killing strace alone would set it free. Its life hangs on the line (whoever closes it, or
 dies, ends the server) and, in case it hangs and nobody is left to kill it, on an alarm.
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from ..eventloop import BACKEND
 from ..io import socket
 from .snapshot import Snapshot
 
@@ -28,19 +29,35 @@ class ServerEndedError(RuntimeError):
     """The server's process ended, or never came up."""
 
 
+def command(module: str, *arguments: object) -> list[str]:
+    """A command line that runs a module of this folder."""
+    return [sys.executable, "-P", "-m", f"fibers.measure.{module}", *map(str, arguments)]
+
+
+def environment(backend: str) -> dict[str, str]:
+    """The environment of a child that uses this event loop."""
+    known = os.environ.get("PYTHONPATH")
+    path = f"{_ROOT}{os.pathsep}{known}" if known else _ROOT
+    return {**os.environ, "PYTHONPATH": path, "FIBERS_EVENTLOOP": backend}
+
+
 class Server:
     """A context manager: the process lives inside, at most `lifetime` seconds. `prefix` is a command to run it under."""
 
-    def __init__(self, lifetime: int, prefix: Sequence[str] = (), stderr: IO[bytes] | None = None) -> None:
-        known = os.environ.get("PYTHONPATH")
-        environment = {**os.environ, "PYTHONPATH": f"{_ROOT}{os.pathsep}{known}" if known else _ROOT}
+    def __init__(
+        self, lifetime: int, prefix: Sequence[str] = (), stderr: IO[bytes] | None = None, backend: str = BACKEND
+    ) -> None:
         self._line, theirs = socket.socketpair()
         with theirs:
             fd = theirs.fileno()
-            command = [*prefix, sys.executable, "-P", "-m", "fibers.demo.server", str(fd), str(lifetime)]
             try:
                 self._process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stderr=stderr, pass_fds=[fd], env=environment, process_group=0
+                    [*prefix, *command("server", fd, lifetime)],
+                    stdin=subprocess.DEVNULL,
+                    stderr=stderr,
+                    pass_fds=[fd],
+                    env=environment(backend),
+                    process_group=0,
                 )
             except BaseException:
                 self._line.close()

@@ -1,4 +1,4 @@
-"""The server's process: `python -m fibers.demo.server FD LIFETIME`.
+"""The server's process: `python -m fibers.measure.server FD LIFETIME`.
 
 An echo server as anybody would write it with threads, one fiber a connection. FD is one end of a socket pair, the line
 to the process that started it. The port is said there first. Then each word that comes is answered by a snapshot: "now"
@@ -14,8 +14,8 @@ import signal
 import sys
 
 import fibers
-from fibers.demo.snapshot import Snapshot
 from fibers.io import socket
+from fibers.measure.snapshot import Snapshot
 
 #: Bytes asked of `recv`: more than a message has, so that one call takes it whole.
 BUFFER = 1 << 16
