@@ -12,19 +12,20 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 PYTHONS ?= python3.11 python3.12 python3.13
-TEST_BACKENDS ?= epoll poll select libevent
+TEST_BACKENDS ?=
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
 PYTEST := $(PY) -m pytest
+TESTED := PYTHONPATH=tests $(PY) -m support.tested
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help test pytest lint format types examples test-backends matrix soak demo bench clean
+.PHONY: help test pytest lint format types examples test-backends tested matrix soak demo bench bench-backends clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 test: lint types pytest ## everything: format, lint, types, the whole suite (what CI runs)
 
@@ -46,11 +47,16 @@ types: $(VENV)/.ready-dev ## mypy --strict
 examples: $(VENV)/.ready-dev ## run every example and every block of the README
 	@$(PYTEST) tests/test_examples.py tests/test_readme.py $(ARGS)
 
-test-backends: $(VENV)/.ready-dev ## the whole suite once per event loop (TEST_BACKENDS="poll libevent")
-	@failed=; for backend in $(TEST_BACKENDS); do \
+test-backends: $(VENV)/.ready-dev ## the whole suite on every event loop usable here (TEST_BACKENDS="poll libevent")
+	@backends="$(TEST_BACKENDS)"; \
+	[ -n "$$backends" ] || backends="$$($(TESTED) left)" || exit 1; \
+	failed=; for backend in $$backends; do \
 	  echo "== event loop: $$backend"; \
 	  FIBERS_EVENTLOOP=$$backend $(PYTEST) -q $(ARGS) || failed="$$failed $$backend"; done; \
 	if [ -n "$$failed" ]; then echo "failed on:$$failed" >&2; exit 1; fi
+
+tested: $(VENV)/.ready-dev ## fail if an event loop was left out (of the runs that FIBERS_TESTED=FILE kept a record of)
+	@$(TESTED) check
 
 matrix: ## the whole suite on every Python of PYTHONS that this machine has
 	@ran=0; failed=; for python in $(PYTHONS); do \
@@ -70,6 +76,9 @@ demo: $(VENV)/.ready-base ## watch 1,000 connections talk
 
 bench: $(VENV)/.ready-bench ## compare with gevent, asyncio, uvloop, trio, eventlet
 	@$(PY) -m bench $(ARGS)
+
+bench-backends: $(VENV)/.ready-base ## compare the event loops, and draw the README's table of them
+	@$(PY) -m bench.backends $(ARGS)
 
 clean: ## remove environments, builds and caches
 	@rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks

@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import settings
-from support import leaks
+from support import leaks, tested
 from support.scale import DERANDOMISED, SCALE, SEED, scaled
 
 import fibers
@@ -44,6 +44,10 @@ def pytest_runtest_makereport(
     if report.failed:
         item.stash[_failed] = True
     return report
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    tested.note(session, exitstatus)
 
 
 @pytest.fixture(scope="session", autouse=True)
