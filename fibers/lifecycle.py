@@ -41,11 +41,21 @@ def run(main: Callable[..., T], *args: Any, loop: EventLoop | None = None) -> T:
     """Call `main(*args)` as the main fiber of this thread and return what it returns.
 
     When it is over (however), the fibers spawned in it that still live are cancelled and waited for, and the event loop
-    is closed unless the thread had one before. Raises RuntimeError inside a fiber or another `run`. `loop` gives the
-    event loop to use; it must belong to this thread, and the thread may not have one.
+    is closed unless the thread had one before. Raises RuntimeError inside a fiber or another `run`.
+
+    `loop` gives the event loop to use, as made by `fibers.eventloop.new_loop`: once, for it is closed in the end. Raises
+    TypeError if it is something else, LoopClosedError if it has been closed, ValueError if another thread has made it, and
+    RuntimeError if this thread has a loop already.
     """
     if not callable(main):
         raise TypeError(f"run() takes a function, not {main!r}")
+    if loop is not None:
+        if not isinstance(loop, EventLoop):
+            raise TypeError(f"run(loop=…) takes an event loop, as made by fibers.eventloop.new_loop(), not {loop!r}")
+        if loop.closed:
+            raise LoopClosedError(
+                "the event loop given to run() is closed; run() closes the one it is given: make another"
+            )
     existing = state.scheduler
     if existing is not None:
         if existing.main.root is not None or existing.current is not existing.main:

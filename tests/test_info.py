@@ -62,6 +62,41 @@ def test_it_says_who_chose_the_loop() -> None:
     assert info(env={"FIBERS_EVENTLOOP": ""})["chosen_by"] == "default"
 
 
+@pytest.mark.skipif("libevent" not in USABLE, reason="libevent cannot be used here")
+def test_it_says_which_libevent_and_what_that_waits_with() -> None:
+    for environment in ({}, {"EVENT_NOEPOLL": "1", "EVENT_NOKQUEUE": "1"}):
+        loop = run_python(
+            "-c", "from fibers.eventloop import new_loop; loop = new_loop('libevent'); print(loop.version, loop.method)",
+            env=environment,
+        )  # fmt: skip
+        version_, method = loop.stdout.split()
+        assert info(env=environment)["libevent"] == {"version": version_, "method": method}
+        child = run_python("-m", "fibers", "info", env=environment)
+        assert f"\nlibevent    {version_}, waits with {method}\n" in child.stdout
+    assert method == "poll"
+
+
+def test_it_does_not_pretend_to_use_a_loop_that_it_looks_at() -> None:
+    """The log has no line of a loop that was started."""
+    code = (
+        "import logging, runpy, sys\n"
+        "logging.basicConfig(level=logging.INFO)\n"
+        "sys.argv[1:] = ['info']\n"
+        "runpy.run_module('fibers', run_name='__main__', alter_sys=True)\n"
+    )
+    child = run_python("-c", code)
+    assert "available" in child.stdout
+    assert child.stderr == ""
+
+
+@pytest.mark.parametrize("debug", ["", "loop"])
+def test_it_says_whether_loops_check_themselves(debug: str) -> None:
+    assert info(env={"FIBERS_DEBUG": debug})["debug"] == debug
+    child = run_python("-m", "fibers", "info", env={"FIBERS_DEBUG": debug})
+    assert ("\ndebug       loop: " in child.stdout) == bool(debug)
+    assert ("\ndebug       off; FIBERS_DEBUG=loop makes" in child.stdout) != bool(debug)
+
+
 @pytest.mark.parametrize("mode", ["default", "strict"])
 def test_it_says_the_rule_of_ownership(mode: str) -> None:
     assert info(env={"FIBERS_OWNERSHIP": mode})["ownership"] == mode
@@ -108,6 +143,10 @@ def test_every_command_takes_a_backend(command: str) -> None:
         (["info", "--backend"], "expected one argument"),
         (["info", "--backend", "nonsense"], f"no event loop 'nonsense'; known are {', '.join(BACKENDS)}"),
         *((["info", "--backend", name], f"{name} cannot be used: {available()[name]}") for name in UNUSABLE),
+        (["info", "--rounds", "3"], "--rounds is for the measurement: info --backends --rounds …"),
+        (["info", "--seconds", "1"], "--seconds is for the measurement: info --backends --seconds …"),
+        (["info", "--backends", "--rounds", "0"], "must be a number from 1 to 1,000, not '0'"),
+        (["info", "--backends", "--seconds", "61"], "must be a number from 0.05 to 60.0, not '61'"),
         (["demo", "--connections", "0"], "must be a number from 1 to 25,000, not '0'"),
         (["demo", "--connections", "many"], "not 'many'"),
         (["demo", "--seconds", "nan"], "not 'nan'"),
@@ -121,11 +160,3 @@ def test_wrong_command_lines_are_refused(arguments: list[str], said: str) -> Non
     assert child.stdout == ""
     assert said in child.stderr.splitlines()[-1], child.stderr
     assert "Traceback" not in child.stderr
-
-
-def test_unknown_loop_in_the_environment_fails_with_the_table() -> None:
-    child = run_python("-m", "fibers", "info", env={"FIBERS_EVENTLOOP": "nonsense"})
-    assert child.returncode == 1
-    last = child.stderr.splitlines()[-1]
-    assert "FIBERS_EVENTLOOP='nonsense' cannot be used" in last
-    assert all(f"{name}: " in last for name in BACKENDS)

@@ -80,8 +80,13 @@ def _choose() -> str:
     problem = _why_not(name)
     if problem is None:
         return name
-    table = "; ".join(f"{known}: {reason or 'usable'}" for known, reason in available().items())
-    raise ImportError(f"FIBERS_EVENTLOOP={name!r} cannot be used: {problem}. Known event loops: {table}")
+    meant = name.strip().lower()
+    if name not in BACKENDS and meant in BACKENDS:
+        problem += f", but there is {meant!r}"
+    table = available()
+    usable = ", ".join(known for known, reason in table.items() if reason is None)
+    others = "".join(f"; {known} is not: {reason}" for known, reason in table.items() if reason and known != name)
+    raise ImportError(f"FIBERS_EVENTLOOP={name!r} cannot be used: {problem}. Usable here: {usable}{others}")
 
 
 BACKEND: Final = _choose()

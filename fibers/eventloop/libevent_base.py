@@ -201,3 +201,14 @@ class Base:
             event.pointer = 0
         self.events.clear()
         self._pointer = 0
+
+
+def _check() -> None:
+    """Raises ImportError where no base can be made: EVENT_NOEPOLL=1 and its like can leave the library without a method."""
+    try:
+        event_base_free(_new_base())
+    except OSError as error:
+        raise ImportError(f"libevent cannot wait here: {error.strerror}; see EVENT_NOEPOLL and its like") from error
+
+
+_check()
