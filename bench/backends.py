@@ -34,9 +34,8 @@ def result(comparison: Comparison) -> dict[str, Any]:
     """What is kept."""
     versions = machine.versions()
     facts = info.collect()
-    own = {
-        name: versions[name] for name in ("implementation", "python", "fibers-runtime", "greenlet") if name in versions
-    }
+    named = ("implementation", "python", "fibers-runtime", "greenlet")
+    own: dict[str, str] = {name: versions[name] for name in named if name in versions}
     if facts["libevent"] is not None:
         own["libevent"] = "{version} ({method})".format(**facts["libevent"])
     return {
