@@ -2,19 +2,18 @@
 the text beside it says is what the numbers say.
 """
 
+import dataclasses
 import json
-import os
-import shutil
-import subprocess
+import platform
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.process import ROOT, run_python
 
 from bench import backends
-from fibers.backends.figures import read
+from fibers.backends.figures import Comparison, Figures, Plan, read
 from fibers.eventloop import BACKENDS
+from fibers.measure.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -80,40 +79,49 @@ def test_a_table_is_put_in_the_place_of_the_old_one() -> None:
         backends.BEGIN + PAGE,
     ],
 )
-def test_a_page_without_one_clear_place_is_refused_before_anything_is_measured(page: str, tmp_path: Path) -> None:
+def test_a_page_without_one_clear_place_is_refused(page: str) -> None:
     with pytest.raises(ValueError, match="must have"):
         backends.put(page, "new")
 
 
-def run(folder: Path, **env: str) -> tuple["subprocess.CompletedProcess[str]", Path, Path]:
+COMPARISON = Comparison(
+    "epoll", Plan(rounds=2), {"epoll": Figures({"recvfrom": 1.0}, 1.0, [9.0, 9.0], [1e-6, 1e-6], 0)}
+)
+
+
+def run(folder: Path, comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> tuple[int, Path, Path]:
+    """The command, with a measurement that takes no time: exit status, result, page."""
     result, page = folder / "result.json", folder / "page.md"
     page.write_text(PAGE, encoding="utf-8")
-    small = ("-m", "bench.backends", "--rounds", "1", "--seconds", "0.05")
-    return run_python(*small, "--json", result, "--readme", page, env=env, cwd=ROOT), result, page
+    asked: list[Plan] = []
+
+    def compare(plan: Plan, progress: Progress) -> Comparison:
+        asked.append(plan)
+        return comparison
+
+    monkeypatch.setattr(backends, "compare", compare)
+    monkeypatch.setattr("sys.argv", ["bench.backends", "--rounds", "2", "--json", str(result), "--readme", str(page)])
+    status = backends.main()
+    assert asked == [dataclasses.replace(backends.PLAN, rounds=2)]
+    return status, result, page
 
 
-def strace_works() -> bool:
-    strace = shutil.which("strace")
-    return (
-        strace is not None and subprocess.run([strace, "-o", os.devnull, "true"], capture_output=True).returncode == 0
-    )
-
-
-@pytest.mark.skipif(not strace_works(), reason="strace is not installed, or may not trace here")
-def test_a_run_keeps_its_result_and_draws_the_page(tmp_path: Path) -> None:
-    child, result, page = run(tmp_path)
-    assert child.returncode == 0, child.stderr
-    assert "system calls" in child.stdout
+def test_a_run_keeps_its_result_and_draws_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, result, page = run(tmp_path, COMPARISON, monkeypatch)
+    assert status == 0
     kept = json.loads(result.read_text("utf-8"))
+    assert read(kept["measured"]) == COMPARISON
+    assert kept["versions"]["python"] == platform.python_version()
     assert backends.taken(page.read_text("utf-8")) == backends.markdown(kept)
-    assert page.read_text("utf-8").startswith("before\n")
-    assert "| epoll | 2 | 1 | 1.00× | 1.00× | 0 |" in page.read_text("utf-8")
+    assert "\n| epoll | 1 | 1 | 1.00× | 1.00× | 0 | recvfrom 1 |\n" in page.read_text("utf-8")
+    assert page.read_text("utf-8").endswith(f"{backends.END}\nafter\n")
 
 
-def test_a_run_that_could_not_measure_everything_changes_nothing(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    child, result, page = run(tmp_path, PATH=str(tmp_path / "empty"))
-    assert child.returncode == 1
-    assert "not kept: " in child.stderr
+@pytest.mark.parametrize("lack", [{"failed": {"epoll": "no luck"}}, {"not_counted": "strace is not installed"}])
+def test_a_run_that_could_not_measure_everything_changes_nothing(
+    lack: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, result, page = run(tmp_path, dataclasses.replace(COMPARISON, **lack), monkeypatch)
+    assert status == 1
     assert not result.exists()
     assert page.read_text("utf-8") == PAGE

@@ -32,7 +32,7 @@ def hidden(tmp_path: Path) -> dict[str, str]:
     """An environment in which there is no libevent."""
     for name in ("libevent_core-2.1.so.7", "libevent-2.1.so.7"):
         (tmp_path / name).touch()
-    return {"LD_LIBRARY_PATH": str(tmp_path)}
+    return {"LD_LIBRARY_PATH": str(tmp_path), "FIBERS_EVENTLOOP": ""}
 
 
 def refusal(env: dict[str, str], *arguments: str) -> str:

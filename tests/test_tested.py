@@ -1,4 +1,4 @@
-"""What CI relies on to say that no event loop was left out: a run that was the whole suite, and went well, notes its loop, and
+"""What CI relies on to say that no event loop was left out: a run of the whole suite that went well notes its loop, and
 `make tested` compares the notes with what is usable.
 
 The runs are small suites of their own, in child processes.
