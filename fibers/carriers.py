@@ -35,11 +35,11 @@ from weakref import WeakSet
 
 from greenlet import GreenletExit, getcurrent
 
+from .carrierpool import IDLE_MAX, SHRINK_EVERY, CarrierPool
 from .errors import Cancelled, FiberKilled
 from .eventloop.contract import EventLoop
 from .eventloop.waiter import Outcome
 from .fiber import INTERRUPTED, Fiber, Place, Report
-from .pool import IDLE_MAX, SHRINK_EVERY, CarrierPool
 
 _log: Final = logging.getLogger("fibers")
 

@@ -49,7 +49,7 @@ FLOORS = [
             "fiber",
             "waitqueue",
             "guard",
-            "pool",
+            "carrierpool",
             "carriers",
             "endings",
             "scheduler",

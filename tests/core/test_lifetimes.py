@@ -18,7 +18,7 @@ from support.scale import scaled
 
 import fibers
 from fibers import carriers
-from fibers.pool import IDLE_MAX
+from fibers.carrierpool import IDLE_MAX
 from fibers.scheduler import get_scheduler
 
 FOREVER = float("inf")
