@@ -20,18 +20,38 @@ of its own, surfaces there as the timeout that this call documents: once for eac
 raises Cancelled, so that a loop which tries again after a timeout ends too. Such an error is the scope's: it may leave
 the block bare, or as the cause of an error that a driver has made of it.
 
+Scopes form a stack in each fiber. A generator that yields inside of one can break that: then its scope and the caller's
+are not left in the reverse order of entering. A block that is left out of order takes the scopes further in with it, and
+says so with a RuntimeError, unless an error is on its way already.
+
 The ideas are those of trio (N. J. Smith, "Timeouts and cancellation for humans"); the grace for shields is its issue 147.
 """
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from greenlet import GreenletExit
 
 from .errors import Cancelled
 from .eventloop.clock import FOREVER
 from .fiber import Cancellation, Fiber, Scope, cancelling
-from .scheduler import Scheduler, check_seconds, get_scheduler, state
+from .fiber import as_timeout as as_timeout
+from .fiber import surface as surface
+from .fiber import surfaces as surfaces
+from .scheduler import check_seconds, get_scheduler, state
+
+
+class _Left:
+    """Stands for the fiber of a scope that has been left: nothing is asked of it any more."""
+
+    _done = True
+    scope = None
+
+
+LEFT: Final[Any] = _Left()
+
+#: How many errors `is_timeout_of` looks at before it takes a chain for a circle.
+_LONGEST_CHAIN: Final = 10_000
 
 
 class CancelScope:
@@ -39,22 +59,22 @@ class CancelScope:
 
     It is cancelled at `deadline`, a time in seconds on the clock of `current_time()`; infinity: never. With `shield`,
     cancellation from further out does not reach inside. It is entered once, by one fiber. `cancel()` may be called from
-    any thread, also before it is entered; everything else is for the thread of its fiber.
+    any thread, also before it is entered; everything else is for the thread of its fiber. Once it has been left nothing
+    changes it any more. Raises TypeError or ValueError for a bad deadline.
     """
 
-    __slots__ = ("_cancelled", "_deadline", "_fiber", "_parent", "_scheduler", "_seconds", "_shield")
+    __slots__ = ("_cancelled", "_deadline", "_fiber", "_parent", "_seconds", "_shield")
 
     _children: Any = ()
     _raises = False
-    _parent: Scope
-    _scheduler: Scheduler  # this and `_parent` from the entry on
+    _parent: Scope | None  # from the entry on
 
     def __init__(self, *, deadline: float = FOREVER, shield: bool = False) -> None:
         self._deadline = deadline if deadline == FOREVER else _check_time(deadline)
         self._seconds: float | None = None  # where the deadline counts from the entry
         self._shield = shield
         self._cancelled: Cancellation | None = None
-        self._fiber: Fiber[Any] | None = None  # who has entered it
+        self._fiber: Fiber[Any] | None = None  # who has entered it; LEFT afterwards
 
     @property
     def deadline(self) -> float:
@@ -79,8 +99,10 @@ class CancelScope:
 
     @property
     def cancel_called(self) -> bool:
-        """Has `cancel()` been called, or has the deadline passed?"""
-        if self._cancelled is None and self._fiber is not None and self._deadline <= self._scheduler.loop.clock():
+        """Has `cancel()` been called, or has the deadline passed before the block was left?"""
+        fiber = self._fiber
+        inside = fiber is not None and not fiber._done
+        if inside and self._cancelled is None and self._deadline <= self._scheduler.loop.clock():
             self._ask(self._rearm)
         return self._cancelled is not None
 
@@ -90,18 +112,20 @@ class CancelScope:
         return self._cancelled is not None and self._cancelled.caught
 
     def cancel(self, grace: float | None = None) -> None:
-        """Cancel the block. Any thread.
+        """Cancel the block. Any thread. Nothing happens if it has been left.
 
         Shields inside it protect what they enclose for `grace` seconds (>= 0) more; None: for as long as that takes. A
-        second call can only shorten the grace.
+        second call can only shorten the grace. Before the block is entered: it will be cancelled from its beginning on,
+        and the grace counts from there. Raises TypeError or ValueError for a bad grace.
         """
         if grace is not None:
             check_seconds("grace", grace)
         if self._fiber is None:
-            cancellation = Cancellation()
-            cancellation.grace = grace
-            self._cancelled = cancellation
-        self._ask(self._cancel, grace)
+            early = self._cancelled or Cancellation()
+            if grace is not None and (early.grace is None or grace < early.grace):
+                early.grace = grace
+            self._seconds, self._cancelled = None, early
+        self._ask(self._cancel, grace)  # also then: another thread may have entered it meanwhile
 
     def __enter__(self) -> Self:
         scheduler = state.scheduler
@@ -112,18 +136,17 @@ class CancelScope:
             raise scheduler.refuse()
         if self._fiber is not None:
             raise RuntimeError(f"{self!r} has been entered before; make a new one for each block")
-        self._parent = me.scope or me
-        self._scheduler = scheduler
+        outer = me.scope
+        self._parent = me if outer is None else outer
         self._fiber = me
         me.scope = self
         seconds = self._seconds
         if seconds is not None:
-            deadline = self._deadline = scheduler.loop.clock() + seconds
-            if seconds == 0 or me.alarm is None or deadline < me.alarm.deadline or self._shield:
-                scheduler.in_runtime(self._begin)
-        elif self._shield or self._deadline < FOREVER:
-            scheduler.in_runtime(self._begin)
-        if self._cancelled is not None:
+            self._deadline = deadline = scheduler.loop.clock() + seconds
+            alarm = me.alarm
+            if alarm is not None and alarm.deadline <= deadline and not self._shield:
+                return self  # the alarm that is set will look
+        if self._deadline < FOREVER or self._cancelled is not None or (self._shield and me.interrupt):
             scheduler.in_runtime(self._begin)
         return self
 
@@ -131,27 +154,44 @@ class CancelScope:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         me = self._fiber
-        if me is None or me.scope is not self or self._scheduler.current is not me:
-            return self._not_innermost(error)
+        if me is None or me.scope is not self or me.scheduler.current is not me:
+            return self._leave_misplaced(error)
         parent = self._parent
         me.scope = None if parent is me else parent
+        self._fiber = LEFT
         cancelled = self._cancelled
-        if cancelled is not None or self._shield:
-            self._scheduler.refresh(me)
-        if error is None or cancelled is None or not self.catches(error):
+        if cancelled is None:
+            if self._shield:
+                me.look()
+            return False
+        me.look()
+        caught = error is not None and self.catches(error)
+        self._parent = None  # errors refer to this scope, and fibers to their errors
+        if not caught:
             return False
         cancelled.caught = True
         if self._raises and cancelled.by_deadline:
             raise TimeoutError(self._complaint()) from error
         return True
 
+    @property
+    def _scheduler(self) -> Any:
+        """Of the fiber that is in it."""
+        fiber = self._fiber
+        return None if fiber is None else fiber.scheduler
+
     # -- the runtime's side -------------------------------------------------------------------------------------
 
     def _ask(self, function: Any, *args: object) -> None:
-        """Have something done in the thread of its fiber, if it has one."""
+        """Have something done in the thread of its fiber, if it is in it."""
         fiber = self._fiber
         if fiber is not None and not fiber._done:
-            self._scheduler.ask(function, *args)
+            self._scheduler.ask(self._if_inside, function, args)
+
+    def _if_inside(self, function: Any, args: tuple[object, ...]) -> None:
+        fiber = self._fiber
+        if fiber is not None and not fiber._done:
+            function(*args)
 
     def _begin(self) -> None:
         """It has been entered, and something about it is special."""
@@ -175,7 +215,7 @@ class CancelScope:
         next_look = self.check_deadlines(scheduler.loop.clock())
         if next_look < FOREVER and (fiber.alarm is None or next_look < fiber.alarm.deadline):
             scheduler.set_alarm(fiber, next_look)
-        scheduler.refresh(fiber)
+        scheduler.refresh(fiber, self)
 
     def check_deadlines(self, now: float) -> float:
         """Do what is due. When to look again."""
@@ -188,33 +228,62 @@ class CancelScope:
             cancelled.final = True
         return FOREVER if cancelled.final else cancelled.final_at
 
-    def _not_innermost(self, error: BaseException | None) -> bool:
-        """The block is being left where that cannot be."""
-        if isinstance(error, GreenletExit):
+    def forsake(self) -> None:
+        self._fiber = LEFT
+        self._parent = None
+
+    def _leave_misplaced(self, error: BaseException | None) -> bool:
+        """The block is being left where that cannot be. Make the best of it."""
+        me: Any = self._fiber
+        here = state.scheduler
+        current = None if here is None else here.current
+        if isinstance(error, GreenletExit) and current is not me:
             return False  # the greenlet of a fiber that nobody can resume is being deallocated, in whatever runs now
-        if self._fiber is None:
+        if me is None:
             where = "was never entered"
         else:
-            where = f"was entered in {self._fiber!r}, whose innermost scope is {self._fiber.scope!r}"
-        raise RuntimeError(
+            where = "had been left before" if me is LEFT else f"was entered in {me!r}, innermost there is {me.scope!r}"
+        problem = RuntimeError(
             f"{self!r} is left by another fiber or out of order: it {where}; scopes are left in the reverse order of "
             "entering (a generator that yields inside of one breaks this)"
         )
+        try:
+            if current is not None and current is me and _encloses(self, current):
+                current.leave_scopes(self)
+                if error is not None:
+                    return self.__exit__(type(error), error, None)
+                self.__exit__(RuntimeError, problem, None)
+            elif me is not None and me is not LEFT:
+                self._scheduler.ask(self._forget, me)
+            if error is None:
+                raise problem
+            return False
+        finally:
+            del problem, error  # their tracebacks refer to this frame
+
+    def _forget(self, fiber: Fiber[Any]) -> None:
+        """It has been left by another fiber, or out of order: the block is over, and with it what is further in."""
+        if self._fiber is fiber and not fiber._done and _encloses(self, fiber):
+            outer = self._parent
+            assert outer is not None
+            fiber.leave_scopes(outer)
+            fiber.look()
 
     def catches(self, error: BaseException) -> bool:
         """Is this error, which is leaving the block, the cancellation by this scope?"""
         if isinstance(error, Cancelled):
             return cancelling(self._parent, self._shield) is None
-        by_deadline = self._cancelled is not None and self._cancelled.by_deadline
-        return by_deadline and is_timeout_of(self, error, self._raises)
+        return self._cancelled is not None and self._cancelled.by_deadline and is_timeout_of(self, error)
 
     def _complaint(self) -> str:
-        seconds = self._seconds
+        seconds = 0 if self._deadline == -FOREVER else self._seconds
         return "the deadline has passed" if seconds is None else f"not done within {seconds} seconds"
 
     def __repr__(self) -> str:
         if self._cancelled is not None:
             told = "cancelled"
+        elif self._fiber is None and self._seconds is not None:
+            told = f"{self._seconds} s"
         else:
             told = "no deadline" if self._deadline == FOREVER else f"deadline {self._deadline:.3f}"
         return f"<{type(self).__name__}{' shield' if self._shield else ''} {told} at {id(self):#x}>"
@@ -231,29 +300,36 @@ class move_on_after(CancelScope):  # noqa: N801 - read as a verb
     def __init__(self, seconds: float | None, *, shield: bool = False) -> None:
         # Not by super().__init__(): a scope is made for each request of a server.
         self._deadline = FOREVER
+        self._seconds = seconds
         self._shield = shield
-        self._cancelled = self._fiber = self._seconds = None
-        if seconds is not None and check_seconds("seconds", seconds) < FOREVER:
-            self._seconds = seconds
+        self._cancelled = self._fiber = None
+        try:
+            if 0 < seconds < FOREVER:  # type: ignore[operator]
+                return
+        except TypeError:
+            pass
+        if seconds is not None and check_seconds("seconds", seconds) == 0:
+            self._deadline = -FOREVER
+        self._seconds = None
 
 
 class timeout(move_on_after):  # noqa: N801 - read as a verb
-    """As `move_on_after`, and raises TimeoutError where that goes on."""
+    """As `move_on_after`, and raises TimeoutError where that goes on. (Not if `cancel()` has cut the block short.)"""
 
     __slots__ = ()
 
     _raises = True
 
 
-def move_on_at(deadline: float) -> CancelScope:
-    """As `move_on_after`, with a time in seconds on the clock of `current_time()`."""
-    return CancelScope(deadline=deadline)
+def move_on_at(deadline: float | None) -> CancelScope:
+    """As `move_on_after`, with a time in seconds on the clock of `current_time()`; None: never."""
+    return CancelScope(deadline=FOREVER if deadline is None else deadline)
 
 
-def timeout_at(deadline: float) -> CancelScope:
-    """As `timeout`, with a time in seconds on the clock of `current_time()`."""
+def timeout_at(deadline: float | None) -> CancelScope:
+    """As `timeout`, with a time in seconds on the clock of `current_time()`; None: never."""
     scope = timeout(None)
-    scope._deadline = _check_time(deadline)
+    scope._deadline = FOREVER if deadline is None else _check_time(deadline)
     return scope
 
 
@@ -265,70 +341,60 @@ def shield() -> CancelScope:
 def current_deadline() -> float:
     """The earliest deadline that holds here, on the clock of `current_time()`. Infinity: none; minus infinity: cancelled.
 
-    For code that hands it on (to a server, to a child process); calls inside the scope obey it anyway.
+    Inside a shield, only what goes through it: the end of the grace of a cancelled scope further out. For code that hands
+    it on (to a server, to a child process); calls inside the scope obey it anyway.
     """
     scheduler = get_scheduler()
     me = scheduler.current
     if me is None:
         raise scheduler.refuse()
-    scope: Scope | None = me.scope
-    if cancelling(scope or me) is not None:
+    scope: Scope | None = me.scope or me
+    if cancelling(scope) is not None:
         return -FOREVER
     earliest = FOREVER
+    shielded = False
     while scope is not None:
-        if isinstance(scope, CancelScope):
+        if scope._cancelled is not None:
+            earliest = min(earliest, scope._cancelled.final_at)
+        elif isinstance(scope, CancelScope) and not shielded:
             earliest = min(earliest, scope._deadline)
-        if scope._shield:
-            break
+        shielded = shielded or scope._shield
         scope = scope._parent
     return earliest
 
 
-# -- for calls that document a timeout ------------------------------------------------------------------------------
+def is_timeout_of(scope: CancelScope, error: BaseException) -> bool:
+    """Is this error the timeout as which the deadline of the scope has surfaced, or what has been made of that?
 
-
-def surfaces(me: Fiber[Any]) -> CancelScope | None:
-    """The scope whose deadline has interrupted a call of this fiber, if the call shall report that as its own timeout.
-
-    That is so once for each scope; what follows is Cancelled.
+    A driver makes an error of its own of it, with or without `from`; groups may have gathered some. An error of a class
+    of Python's own that was raised while the timeout was being handled (KeyError …) is a mistake, and stays one.
     """
-    scope = cancelling(me.scope or me)
-    if (
-        isinstance(scope, CancelScope)
-        and scope._cancelled is not None
-        and scope._cancelled.by_deadline
-        and (getattr(me, "_told", None) is not scope)
-    ):
-        me._told = scope
-        return scope
-    return None
-
-
-def as_timeout(me: Fiber[Any]) -> TimeoutError | None:
-    """What a socket operation raises in place of the Cancelled that it has got; None: let that pass."""
-    scope = surfaces(me)
-    if scope is None:
-        return None
-    error = TimeoutError("timed out")
-    error.scope = scope  # type: ignore[attr-defined]
-    return error
-
-
-def is_timeout_of(scope: CancelScope | None, error: BaseException | None, deep: bool) -> bool:
-    """Is this error the timeout as which the scope's deadline (None: any scope's) has surfaced?
-
-    `deep`: or one that was raised because of it, as drivers do, or a group of nothing else.
-    """
-    seen = 0
-    while error is not None and seen < 100:  # chains made by hand may be circles
-        if isinstance(error, TimeoutError) and (found := getattr(error, "scope", None)) is not None:
-            return scope is None or found is scope
-        if not deep:
-            return False
+    pending = [error]
+    for _ in range(_LONGEST_CHAIN):
+        if not pending:
+            return True
+        error = pending.pop()
+        if getattr(error, "scope", None) is scope and isinstance(error, TimeoutError):
+            continue
         if isinstance(error, BaseExceptionGroup):
-            return all(is_timeout_of(scope, each, deep) for each in error.exceptions)
-        error = error.__cause__ or error.__context__
-        seen += 1
+            pending += error.exceptions
+            continue
+        cause = error.__cause__
+        if cause is None and (isinstance(error, OSError) or type(error).__module__ != "builtins"):
+            cause = error.__context__
+        if cause is None:
+            return False
+        pending.append(cause)
+    return False  # made by hand, and a circle
+
+
+def _encloses(scope: CancelScope, fiber: Fiber[Any]) -> bool:
+    """Has the fiber entered the scope, and not left it?"""
+    inner: Scope | None = fiber.scope
+    while inner is not None and inner is not fiber:
+        if inner is scope:
+            return True
+        inner = inner._parent
     return False
 
 
@@ -337,7 +403,7 @@ def _check_time(deadline: float) -> float:
         usable = deadline == deadline  # not NaN
         deadline < FOREVER  # noqa: B015 - a number?
     except TypeError:
-        usable = False
+        raise TypeError(f"a deadline is a time in seconds on the clock of current_time(), not {deadline!r}") from None
     if not usable:
         raise ValueError(f"a deadline is a time in seconds on the clock of current_time(), not {deadline!r}")
     return deadline

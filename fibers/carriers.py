@@ -281,6 +281,8 @@ class Carriers(CarrierPool):
                         self._failed(fiber)
                     if fiber.alarm is not None:
                         self.loop.unschedule(fiber.alarm)
+                    if fiber.scope is not None:
+                        fiber.leave_scopes(fiber)
                     fiber._args = fiber._context = fiber.greenlet = fiber.home = fiber.alarm = None
                     fiber._done = True
                     self.fibers.discard(fiber)
@@ -346,10 +348,12 @@ class Carriers(CarrierPool):
         error = fiber._error
         if error is None or fiber._report is not None or fiber._done:
             return
+        if fiber._parent is not None:
+            return  # its task group raises it
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             if error not in (self.main._pending or ()):
                 self.throw(self.main, error)
-        elif fiber._parent is None and not isinstance(error, (Cancelled, FiberKilled)):  # else its task group raises it
+        elif not isinstance(error, (Cancelled, FiberKilled)):
             fiber._report = Report(fiber.name, fiber.spawned_at, error)
             self._reports.add(fiber._report)
 

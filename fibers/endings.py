@@ -59,6 +59,7 @@ class _Nobody:
     """The scheduler of fibers that will never be resumed: they keep their stacks, and nothing reaches them."""
 
     thread = 0
+    current: Fiber[Any] | None = None
 
     def __init__(self) -> None:
         self.ready: deque[Any] = deque(maxlen=0)

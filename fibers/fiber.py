@@ -12,7 +12,8 @@ not lost; its next wait raises. An unstarted fiber never runs.
 Cancellation is a matter of *scopes* (cancel.py), which form a tree: the scopes that a fiber has entered, the innermost
 first, then the fiber itself (a scope too: `cancel()` cancels it), then the task group it was spawned in, which is a
 scope of the group's owner, and so on. A fiber is cancelled where it stands if a scope on that way outwards is, and no
-shield stands between. That is looked up whenever a scope changes, not when a fiber waits: waiting costs one flag.
+shield stands between. That is looked up whenever a scope changes, not when a fiber waits: waiting costs one flag. If
+several scopes on that way are cancelled, the outermost of them is what the fiber is cancelled *by*: it ends there.
 
 Errors nobody looks at are not lost: a failed fiber carries a Report, whose end (the fiber was collected, or the
 thread's scheduler shut down) without `result()` or `exception()` having been called logs it. Fibers that succeed pay
@@ -25,6 +26,7 @@ from collections.abc import Callable, Collection
 from contextvars import Context
 from types import CodeType
 from typing import Any, Final, Generic, Protocol, TypeVar
+from weakref import WeakSet
 
 from greenlet import greenlet as Greenlet  # noqa: N812
 
@@ -54,7 +56,7 @@ class Place(Protocol):
 class Cancellation:
     """That a scope is cancelled, and how."""
 
-    __slots__ = ("by_deadline", "caught", "final", "final_at", "grace")
+    __slots__ = ("by_deadline", "caught", "final", "final_at", "grace", "told")
 
     def __init__(self, by_deadline: bool = False) -> None:
         self.by_deadline = by_deadline
@@ -62,6 +64,7 @@ class Cancellation:
         self.grace: float | None = None  # seconds that shields inside have, counted from the entry of the scope
         self.final_at = FOREVER  # when that is over
         self.final = False  # it is over: shields inside do not help any more
+        self.told: WeakSet[Fiber[Any]] | None = None  # who has got it as a timeout: see `surfaces`
 
 
 class Scope(Protocol):
@@ -82,9 +85,16 @@ class Scope(Protocol):
     def check_deadlines(self, now: float) -> float:
         """Cancel it if its deadline has passed; when to look again."""
 
+    def forsake(self) -> None:
+        """It is over, and was never left: its fiber has ended, or has left a scope further out."""
+
 
 class Group(Scope, Protocol):
     """What the runtime needs of a task group."""
+
+    @property
+    def _fiber(self) -> "Fiber[Any] | None":
+        """Whose block it is."""
 
     def left(self, fiber: "Fiber[Any]") -> None:
         """A child is done. Runtime code; may be called again for the same one."""
@@ -101,11 +111,59 @@ def cancelling(scope: Scope | None, shielded: bool = False) -> Scope | None:
     return None
 
 
+def surfaces(me: "Fiber[Any]") -> Scope | None:
+    """The scope whose deadline has interrupted a call of this fiber, if the call shall report that as its own timeout.
+
+    That is so once for each scope and fiber, and only if the fiber is cancelled *by* a deadline; else it is Cancelled.
+    """
+    scope: Scope | None = me.scope or me
+    shielded, cause = False, None
+    while scope is not None:
+        cancelled = scope._cancelled
+        if cancelled is not None and (cancelled.final or not shielded):
+            cause = scope
+        shielded = shielded or scope._shield
+        scope = scope._parent
+    if cause is None or cause._cancelled is None or not cause._cancelled.by_deadline:
+        return None
+    told = cause._cancelled.told
+    if told is None:
+        told = cause._cancelled.told = WeakSet()
+    if me in told:
+        return None
+    told.add(me)
+    return cause
+
+
+def as_timeout(me: "Fiber[Any]", text: str = "timed out") -> TimeoutError | None:
+    """What a call that documents a timeout raises in place of the Cancelled that it has got; None: let that pass."""
+    scope = surfaces(me)
+    if scope is None:
+        return None
+    error = TimeoutError(text)
+    error.scope = scope  # type: ignore[attr-defined]
+    return error
+
+
+def surface(me: "Fiber[Any]", text: str = "timed out") -> None:
+    """Raise what `as_timeout` gives, if it gives something; for `except Cancelled: surface(me); raise`.
+
+    (An error that a frame of its own traceback names is a cycle. So the caller does not get to see it.)
+    """
+    error = as_timeout(me, text)
+    try:
+        if error is not None:
+            raise error from None
+    finally:
+        del error
+
+
 class Home(Protocol):
     """What a fiber needs of its scheduler."""
 
     thread: int
     ready: "deque[Any]"
+    current: "Fiber[Any] | None"
 
     def wake(self, fiber: "Fiber[Any]") -> None: ...
     def cancel(self, fiber: "Fiber[Any]") -> None: ...
@@ -161,7 +219,6 @@ class Fiber(Generic[T]):
         "_shared_context",
         "_site_code",
         "_site_instruction",
-        "_told",
         "alarm",
         "deadline",
         "greenlet",
@@ -177,9 +234,8 @@ class Fiber(Generic[T]):
     )
 
     # Assigned when first needed, not in __init__, which stands on the path of every spawn: `deadline` by waits for files,
-    # `since` by each wait, `home` (the carrier) at the start, `_result` at the end, `_told` by deadlines (cancel.py).
+    # `since` by each wait, `home` (the carrier) at the start, `_result` at the end.
     _result: T
-    _told: object
     deadline: float
     since: float  # when it began to wait, to the turn of the loop: of the last wait
     home: Greenlet | None
@@ -236,6 +292,9 @@ class Fiber(Generic[T]):
 
     def check_deadlines(self, now: float) -> float:
         return FOREVER
+
+    def forsake(self) -> None:
+        """A fiber is in no scope's list."""
 
     @property
     def spawned_at(self) -> str:
@@ -346,6 +405,21 @@ class Fiber(Generic[T]):
         """What to raise at a blocking call while `interrupt` is set. Takes one one-shot exception, if there is one."""
         if self._pending:
             error = self._pending.popleft()
-            self.interrupt = bool(self._pending) or cancelling(self.scope or self) is not None
+            self.look()
             return error
         return Cancelled(f"fiber {self.name!r} was cancelled")
+
+    def look(self) -> None:
+        """Set `interrupt` anew. (First down and then up: what a signal handler has for it meanwhile is not lost.)"""
+        self.interrupt = False
+        if self._pending or cancelling(self.scope or self) is not None:
+            self.interrupt = True
+
+    def leave_scopes(self, scope: Scope) -> None:
+        """It stands in `scope` (itself: in none) from now on; those further in were never left, and are over."""
+        inner = self.scope
+        while inner is not None and inner is not scope:
+            outer = inner._parent
+            inner.forsake()
+            inner = outer
+        self.scope = None if scope is self else scope

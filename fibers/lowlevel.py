@@ -11,7 +11,8 @@ import select
 from collections.abc import Callable
 from typing import Any, Final
 
-from .errors import ClosedError
+from .cancel import surface
+from .errors import Cancelled, ClosedError
 from .eventloop import CLOSED, FOREVER, READ, TIMED_OUT, WRITE, Direction
 from .fiber import Fiber
 from .scheduler import get_scheduler
@@ -51,8 +52,10 @@ def park(timeout: float | None = None) -> None:
             if me._permit and _parked.abandon(me):
                 break
             outcome = scheduler.park(me, _parked, deadline)
-        except BaseException:
+        except BaseException as error:
             _parked.abandon(me)
+            if timeout is not None and isinstance(error, Cancelled):
+                surface(me, f"fiber {me.name!r} was not unparked when a deadline passed")
             raise
         if me._permit:
             break
@@ -127,6 +130,10 @@ def _wait(fd: int | Any, interest: int, events: int, timeout: float | None) -> N
                 return
             if outcome is TIMED_OUT:
                 raise TimeoutError(f"fd {number} was not ready within {timeout} seconds")
+    except Cancelled:
+        if timeout is not None:
+            surface(me, f"fd {number} was not ready when a deadline passed")
+        raise
     finally:
         direction.holder = direction.waiter = None
         scheduler.in_runtime(loop.release, handle, finish)

@@ -9,6 +9,7 @@ is ordinary fiber code of this thread, and that code is marked as runtime code (
 that runs in there finds None and uses the inbox.
 """
 
+import os
 import threading
 from collections.abc import Callable
 from contextvars import Context
@@ -25,7 +26,7 @@ from .eventloop.clock import FOREVER
 from .eventloop.contract import EventLoop
 from .eventloop.turns import Direction
 from .eventloop.waiter import TIMED_OUT
-from .fiber import Cancellation, Fiber, Scope, cancelling
+from .fiber import Cancellation, Fiber, Scope, cancelling, surface
 
 R = TypeVar("R")
 
@@ -50,6 +51,8 @@ class Nowhere:
     def __repr__(self) -> str:
         return self._name
 
+
+_PACKAGE: Final = os.path.join(os.path.dirname(__file__), "")
 
 SLEEPING: Final = Nowhere("its time to come")
 FORKED: Final = Nowhere("gone with the fork")
@@ -140,16 +143,17 @@ class Scheduler(Carriers):
             self.ask(self._cancel, fiber)
 
     def _cancel(self, fiber: Fiber[Any]) -> None:
-        fiber._cancelled = Cancellation()
-        self.refresh(fiber)
+        if not fiber._done:
+            if fiber._cancelled is None:
+                fiber._cancelled = Cancellation()
+            self.refresh(fiber, fiber)
 
-    def refresh(self, fiber: Fiber[Any]) -> None:
-        """A scope of the fiber has changed: see who is cancelled now, it and those in its groups. A fiber may call this
-        for itself; else runtime code. May be done again.
+    def refresh(self, fiber: Fiber[Any], changed: Scope) -> None:
+        """One of the fiber's scopes has changed: see who is cancelled now, among it and those in groups that are inside of
+        that scope. Runtime code; may be done again.
         """
         reached = [fiber]
-        while reached:
-            fiber = reached.pop()
+        for fiber in reached:  # which grows meanwhile: those in groups, in the order of spawning
             if fiber._done:
                 continue
             scope: Scope | None = fiber.scope
@@ -160,7 +164,9 @@ class Scheduler(Carriers):
             else:
                 self.interrupt(fiber)
             while scope is not None and scope is not fiber:
-                reached.extend(scope._children)
+                reached += scope._children
+                if scope is changed:
+                    break
                 scope = scope._parent
 
     def set_alarm(self, fiber: Fiber[Any], deadline: float) -> None:
@@ -176,10 +182,16 @@ class Scheduler(Carriers):
         """The alarm of the fiber has passed."""
         now, earliest = self.loop.clock(), FOREVER
         scope: Scope | None = fiber.scope
+        changed = None
         while scope is not None and scope is not fiber:
-            earliest = min(earliest, scope.check_deadlines(now))
+            look = scope.check_deadlines(now)
+            if look < earliest:
+                earliest = look
+            elif look == FOREVER and scope._cancelled is not None:
+                changed = scope
             scope = scope._parent
-        self.refresh(fiber)
+        if changed is not None:
+            self.refresh(fiber, changed)
         # Last: if a signal handler raises before, the loop calls again.
         fiber.alarm = self.loop.schedule(earliest, fiber) if earliest < FOREVER else None
 
@@ -222,8 +234,10 @@ class Scheduler(Carriers):
                 if fiber._done and end.abandon(me):
                     return
                 outcome = caller.park(me, end, deadline)
-            except BaseException:
+            except BaseException as error:
                 end.abandon(me)
+                if timeout is not None and isinstance(error, Cancelled):
+                    surface(me, f"fiber {fiber.name!r} was not done when a deadline passed")
                 raise
             if outcome is TIMED_OUT and not fiber._done:
                 raise TimeoutError(f"fiber {fiber.name!r} was not done after {timeout} seconds")
@@ -246,7 +260,10 @@ class Scheduler(Carriers):
         """The handler of SIGINT: see lifecycle.py. In the main thread, between any two instructions."""
         current = self.current
         pending = self._ctrl_c or any(isinstance(error, KeyboardInterrupt) for error in self.main._pending or ())
-        if current is self.main or (pending and current is not None):
+        # A lock that has just been taken, a scope that is being entered, a group that is about to wait: main must not be
+        # struck between two steps of ours. Its next wait raises.
+        ours = frame is not None and frame.f_code.co_filename.startswith(_PACKAGE)
+        if (current is self.main and not ours) or (pending and current is not None):
             raise KeyboardInterrupt
         if not pending:
             self._ctrl_c = True
@@ -291,7 +308,14 @@ class Scheduler(Carriers):
         self.thread = threading.get_ident()
         self.loop.after_fork()  # after the burials, which may have made somebody ready
         self.post = self.loop.post
+        for living in (main, survivor):
+            if living is not None and living.scope is not None:
+                living.alarm = None  # it went with the timers
+                self.post(self.ring, living)
         if survivor is not None and survivor is not main:
+            group = survivor._parent
+            if group is not None and group._fiber is not main:
+                survivor._parent = None  # that group has no owner here
             if main.waiting is not None:
                 main.waiting.abandon(main)
             main.waiting = FORKED
@@ -299,7 +323,7 @@ class Scheduler(Carriers):
 
     def _leave(self, survivor: Fiber[Any]) -> None:
         """In a forked child: the fiber that forked is over, and so is the process."""
-        self.throw(self.main, SystemExit(1 if survivor._report else 0))
+        self.throw(self.main, SystemExit(0 if survivor._error is None or survivor.cancelled() else 1))
 
 
 def check_seconds(what: str, seconds: float) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from socket import AF_UNIX
 from typing import Any, Final
 
-from ..cancel import as_timeout
+from ..cancel import surface
 from ..errors import Cancelled
 from ..eventloop import CALLING, FOREVER
 from ..runtime import current
@@ -73,8 +73,7 @@ def recv(self: Any, bufsize: int, flags: int = 0, /) -> bytes:
                 except BlockingIOError:  # a spurious wake-up
                     direction.drained = seen
                 except Cancelled:
-                    if (late := as_timeout(me)) is not None:
-                        raise late from None
+                    surface(me)
                     raise
                 finally:
                     direction.waiter = None

@@ -16,7 +16,7 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
-from ..cancel import as_timeout
+from ..cancel import surface
 from ..errors import Cancelled, ClosedError
 from ..eventloop import CALLING, CLOSED, FOREVER, TIMED_OUT, Direction
 from ..scheduler import Scheduler, get_scheduler
@@ -74,8 +74,7 @@ def blocking(sock: Any, state: State, direction: Direction, size: int, call: Cal
                 direction.drained = seen
             return result
     except Cancelled:
-        if (late := as_timeout(me)) is not None:
-            raise late from None
+        surface(me)
         raise
     finally:
         direction.waiter = None
@@ -102,8 +101,8 @@ def _queue(direction: Direction, scheduler: Any, me: Any, deadline: float) -> bo
     except BaseException as error:
         if not direction.abandon(me) and direction.holder is me:
             direction.release()
-        if isinstance(error, Cancelled) and (late := as_timeout(me)) is not None:
-            raise late from None
+        if isinstance(error, Cancelled):
+            surface(me)
         raise
     if outcome is TIMED_OUT:
         raise TimeoutError("timed out")
@@ -177,8 +176,7 @@ def _pause(scheduler: Scheduler, state: State, deadline: float) -> None:
         if outcome is CLOSED:
             raise ClosedError("the socket was closed")
     except Cancelled:
-        if (late := as_timeout(me)) is not None:
-            raise late from None
+        surface(me)
         raise
     finally:
         if not direction.abandon(me) and direction.holder is me:
