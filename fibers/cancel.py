@@ -38,6 +38,7 @@ from .fiber import Cancellation, Fiber, Scope, cancelling
 from .fiber import as_timeout as as_timeout
 from .fiber import surface as surface
 from .fiber import surfaces as surfaces
+from .fiber import unsurface as unsurface
 from .scheduler import check_seconds, get_scheduler, state
 
 
@@ -250,6 +251,7 @@ class CancelScope:
         try:
             if current is not None and current is me and _encloses(self, current):
                 current.leave_scopes(self)
+                current.look()
                 if error is not None:
                     return self.__exit__(type(error), error, None)
                 self.__exit__(RuntimeError, problem, None)

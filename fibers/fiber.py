@@ -145,6 +145,13 @@ def as_timeout(me: "Fiber[Any]", text: str = "timed out") -> TimeoutError | None
     return error
 
 
+def unsurface(me: "Fiber[Any]", error: BaseException) -> None:
+    """The timeout that a call has got from `surface` is not passed on: the next call is to get it."""
+    scope = getattr(error, "scope", None)
+    if isinstance(error, TimeoutError) and scope is not None and scope._cancelled.told is not None:
+        scope._cancelled.told.discard(me)
+
+
 def surface(me: "Fiber[Any]", text: str = "timed out") -> None:
     """Raise what `as_timeout` gives, if it gives something; for `except Cancelled: surface(me); raise`.
 

@@ -265,9 +265,10 @@ class TaskGroup(CancelScope):
         self._open = False
         if self._cancelled is None:
             self._cancelled = Cancellation()
+        scheduler = self._scheduler
         super().forsake()
         for child in list(self._children):
-            self._scheduler.ask(self._scheduler.refresh, child, child)
+            scheduler.ask(scheduler.refresh, child, child)
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f" {self.name!r}"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from socket import AF_UNIX
 from typing import Any, Final
 
-from ..cancel import surface
+from ..cancel import surface, unsurface
 from ..errors import Cancelled
 from ..eventloop import CALLING, FOREVER
 from ..runtime import current
@@ -121,6 +121,7 @@ def _fill(sock: Any, state: State, buffer: memoryview, flags: int) -> int:
             raise
         if not isinstance(error, OSError | Cancelled):
             current().kill(error)  # a one-shot exception comes again at the next wait
+        unsurface(current(), error)
     return received
 
 
