@@ -40,6 +40,7 @@ from .errors import Cancelled, FiberKilled
 from .eventloop.contract import EventLoop
 from .eventloop.waiter import Outcome
 from .fiber import INTERRUPTED, Fiber, Place, Report
+from .tracebacks import trim
 
 _log: Final = logging.getLogger("fibers")
 
@@ -154,6 +155,7 @@ class Carriers(CarrierPool):
         if outcome is not None:
             me.outcome = None
             if outcome is INTERRUPTED:
+                following = None  # its error may refer to this one, and this one to this frame
                 raise me.interruption()
         return outcome
 
@@ -274,10 +276,11 @@ class Carriers(CarrierPool):
                     fiber._result = None  # how greenlets say "stop"
                 except BaseException as error:
                     self.current = None
-                    fiber._error = _cut(error)
+                    fiber._error = error
             while True:
                 try:
                     if fiber._error is not None:
+                        trim(fiber._error, _OWN_CODE)
                         self._failed(fiber)
                     if fiber.alarm is not None:
                         self.loop.unschedule(fiber.alarm)
@@ -371,15 +374,6 @@ class Carriers(CarrierPool):
         if place is not None and fiber is not self.current and place.abandon(fiber):
             fiber.outcome = INTERRUPTED
             self.ready.append(fiber)
-
-
-def _cut(error: BaseException) -> BaseException:
-    """Take the carrier's own frames, which live on, out of the traceback of an error that is kept."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_code in _OWN_CODE:
-        traceback = traceback.tb_next
-    error.__traceback__ = traceback
-    return error
 
 
 _OWN_CODE: Final = (Carriers._carry.__code__, Carriers._run_in_context.__code__)

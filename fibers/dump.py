@@ -5,10 +5,9 @@ calling thread are seen as they are; those of other threads run on while they ar
 be true of different moments.
 """
 
-import os
 import sys
 from types import FrameType
-from typing import Any, Final, TextIO
+from typing import Any, TextIO
 
 from greenlet import getcurrent
 
@@ -16,10 +15,8 @@ from .eventloop.turns import READ, Direction
 from .fiber import Fiber
 from .lifecycle import schedulers
 from .scheduler import Scheduler
+from .tracebacks import PACKAGE
 from .waitqueue import WaitQueue
-
-#: Frames of this package are left out where there are others: they say how a fiber waits, not why.
-_PACKAGE: Final = os.path.dirname(__file__) + os.sep
 
 
 def dump(file: TextIO | None = None) -> None:
@@ -73,7 +70,9 @@ def awaited(fiber: Fiber[Any]) -> str:
 
 
 def _stack(scheduler: Scheduler, fiber: Fiber[Any]) -> list[str]:
-    """Where its code stands, the innermost frame first; without this package's frames, if others are left."""
+    """Where its code stands, the innermost frame first; without this package's frames, which say how a fiber waits and not
+    why, if others are left.
+    """
     frame: FrameType | None
     if fiber is scheduler.current or fiber.greenlet is getcurrent():
         frame = sys._current_frames().get(scheduler.thread)
@@ -84,4 +83,4 @@ def _stack(scheduler: Scheduler, fiber: Fiber[Any]) -> list[str]:
         frames.append((frame.f_code, frame.f_lineno))
         frame = frame.f_back
     places = [f"{code.co_filename}:{line} in {code.co_qualname}" for code, line in frames]
-    return [place for place in places if not place.startswith(_PACKAGE)] or places[:1]
+    return [place for place in places if not place.startswith(PACKAGE)] or places[:1]

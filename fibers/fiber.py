@@ -24,6 +24,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection
 from contextvars import Context
+from functools import partial
 from types import CodeType
 from typing import Any, Final, Generic, Protocol, TypeVar
 from weakref import WeakSet
@@ -286,8 +287,11 @@ class Fiber(Generic[T]):
         """The name given to `spawn`, else that of the function."""
         if self._name is not None:
             return self._name
-        name = getattr(self._fn, "__qualname__", None)
-        return name if isinstance(name, str) else type(self._fn).__name__
+        fn = self._fn
+        if isinstance(fn, partial):
+            fn = fn.func  # where there were keywords
+        name = getattr(fn, "__qualname__", None)
+        return name if isinstance(name, str) else type(fn).__name__
 
     @name.setter
     def name(self, name: str) -> None:
@@ -342,7 +346,7 @@ class Fiber(Generic[T]):
         try:
             raise error
         finally:
-            del error  # the traceback refers to this frame
+            del error, self  # the traceback refers to this frame
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait until it is done and return what `result()` would raise, or None. Timeout as in `join`."""

@@ -150,7 +150,7 @@ class TaskGroup(CancelScope):
         try:
             raise error
         finally:
-            del error  # the traceback refers to this frame
+            del error, fiber  # the traceback refers to this frame
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -177,31 +177,34 @@ class TaskGroup(CancelScope):
             return self._raise(ends or _Ends(), error)
         finally:
             self._parent = None
-            del ends, error  # their tracebacks refer to this frame
+            del ends, error, traceback, me, parent  # tracebacks refer to this frame, and a fiber to its error
 
     def _wait(self, scheduler: Scheduler, me: Fiber[Any], ends: "_Ends | None") -> "_Ends | None":
         """Wait until no child is left, whatever comes."""
         ending = self._ending
-        while self._children:
-            if ends is not None:
-                # That it is cancelled has been handed on; a kill comes through. (First down and then up: see `look`.)
-                me.interrupt = False
-                if me._pending:
-                    me.interrupt = True
-            try:
-                ending.add(me, self)
-                scheduler.park(me, ending)
-            except BaseException as late:
-                if isinstance(late, GreenletExit) and scheduler.current is not me:
-                    raise  # see `_leave_misplaced`
-                ending.abandon(me)
-                if ends is None:
-                    ends = _Ends()
-                ends.add(self, late)
-                # A second deadlock: they are cancelled, and wait for each other behind shields. These must give way.
-                stuck = isinstance(late, DeadlockError) and self._cancelled is not None
-                scheduler.ask(self._cancel, 0.0 if stuck else None)
-        return ends
+        try:
+            while self._children:
+                if ends is not None:
+                    # That it is cancelled has been handed on; a kill comes through. (First down and then up: see `look`.)
+                    me.interrupt = False
+                    if me._pending:
+                        me.interrupt = True
+                try:
+                    ending.add(me, self)
+                    scheduler.park(me, ending)
+                except BaseException as late:
+                    if isinstance(late, GreenletExit) and scheduler.current is not me:
+                        raise  # see `_leave_misplaced`
+                    ending.abandon(me)
+                    if ends is None:
+                        ends = _Ends()
+                    ends.add(self, late)
+                    # A second deadlock: they are cancelled, and wait for each other behind shields. These must give way.
+                    stuck = isinstance(late, DeadlockError) and self._cancelled is not None
+                    scheduler.ask(self._cancel, 0.0 if stuck else None)
+            return ends
+        finally:
+            del ends  # the tracebacks of what is in it refer to this frame
 
     def _raise(self, ends: "_Ends", error: BaseException | None) -> bool:
         """The end of the block, where something has come in between. True: `error` has been dealt with."""
@@ -235,14 +238,14 @@ class TaskGroup(CancelScope):
     def left(self, fiber: Fiber[Any]) -> None:
         """A child is done. Runtime code; may be called again for the same one."""
         children = self._children
-        if fiber._error is not None and fiber in children:
+        if (fiber._error is not None or self._starting) and fiber in children:
             self._note(fiber)
         children.pop(fiber, None)
         if not children:
             self._ending.wake_all()
 
     def _note(self, fiber: Fiber[Any]) -> None:
-        """A child has ended with an error. If that is a failure, keep it, and cancel the others."""
+        """A child has ended, with an error or while it was being started. Keep a failure, and cancel the others."""
         error = fiber._error
         starting = self._starting.get(fiber) if self._starting else None
         if starting is not None and not starting.called:

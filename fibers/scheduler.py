@@ -9,7 +9,6 @@ is ordinary fiber code of this thread, and that code is marked as runtime code (
 that runs in there finds None and uses the inbox.
 """
 
-import os
 import threading
 from collections.abc import Callable
 from contextvars import Context
@@ -27,6 +26,7 @@ from .eventloop.contract import EventLoop
 from .eventloop.turns import Direction
 from .eventloop.waiter import TIMED_OUT
 from .fiber import Cancellation, Fiber, Scope, cancelling, surface
+from .tracebacks import PACKAGE
 
 R = TypeVar("R")
 
@@ -51,8 +51,6 @@ class Nowhere:
     def __repr__(self) -> str:
         return self._name
 
-
-_PACKAGE: Final = os.path.join(os.path.dirname(__file__), "")
 
 SLEEPING: Final = Nowhere("its time to come")
 FORKED: Final = Nowhere("gone with the fork")
@@ -262,7 +260,7 @@ class Scheduler(Carriers):
         pending = self._ctrl_c or any(isinstance(error, KeyboardInterrupt) for error in self.main._pending or ())
         # A lock that has just been taken, a scope that is being entered, a group that is about to wait: main must not be
         # struck between two steps of ours. Its next wait raises.
-        ours = frame is not None and frame.f_code.co_filename.startswith(_PACKAGE)
+        ours = frame is not None and frame.f_code.co_filename.startswith(PACKAGE)
         if (current is self.main and not ours) or (pending and current is not None):
             raise KeyboardInterrupt
         if not pending:

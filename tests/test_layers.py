@@ -50,6 +50,7 @@ FLOORS = [
             "waitqueue",
             "guard",
             "carrierpool",
+            "tracebacks",
             "carriers",
             "endings",
             "scheduler",
