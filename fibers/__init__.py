@@ -19,15 +19,17 @@ from .errors import (
     OwnershipError,
 )
 from .fiber import Fiber
+from .gathering import as_completed, gather, wait
 from .group import TaskGroup
 from .lifecycle import all_fibers, run
+from .pools import Pool
 from .runtime import current, current_time, sleep, spawn, spawn_later, yield_now
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "BusyError", "CancelScope", "Cancelled", "ClosedError", "DeadlockError", "Fiber", "FiberCancelled", "FiberKilled",
-    "LoopClosedError", "OwnershipError", "TaskGroup", "__version__", "all_fibers", "current", "current_deadline",
-    "current_time", "deadlock", "dump", "lowlevel", "move_on_after", "move_on_at", "run", "shield", "sleep", "spawn",
-    "spawn_later", "timeout", "timeout_at", "yield_now",
+    "LoopClosedError", "OwnershipError", "Pool", "TaskGroup", "__version__", "all_fibers", "as_completed", "current",
+    "current_deadline", "current_time", "deadlock", "dump", "gather", "lowlevel", "move_on_after", "move_on_at", "run",
+    "shield", "sleep", "spawn", "spawn_later", "timeout", "timeout_at", "wait", "yield_now",
 ]  # fmt: skip

@@ -44,6 +44,16 @@ class End(WaitQueue):
         return callbacks
 
 
+def forget_watch(fiber: Fiber[Any], function: Callable[[Fiber[Any]], object]) -> None:
+    """Take back what `watch_end` was told. It may be called all the same, if the end comes at this moment. Any thread."""
+    callbacks = None if fiber._ended is None else fiber._ended.callbacks
+    if callbacks is not None:
+        try:
+            callbacks.remove(function)
+        except ValueError:
+            pass  # it has been called
+
+
 def call_back(function: Callable[[Fiber[Any]], object], fiber: Fiber[Any]) -> None:
     """Call a done-callback; an error in it stops nobody."""
     try:

@@ -163,7 +163,7 @@ class TaskGroup(CancelScope):
             ends = _Ends()
             ends.add(self, error)
             self._scheduler.ask(self._cancel, None)
-        if self._children:
+        if self._children or self._busy():
             ends = self._wait(self._scheduler, me, ends)
         self._open = False
         parent = self._parent
@@ -183,7 +183,7 @@ class TaskGroup(CancelScope):
         """Wait until no child is left, whatever comes."""
         ending = self._ending
         try:
-            while self._children:
+            while self._busy():
                 if ends is not None:
                     # That it is cancelled has been handed on; a kill comes through. (First down and then up: see `look`.)
                     me.interrupt = False
@@ -205,6 +205,10 @@ class TaskGroup(CancelScope):
             return ends
         finally:
             del ends  # the tracebacks of what is in it refer to this frame
+
+    def _busy(self) -> bool:
+        """Is there somebody to wait for?"""
+        return bool(self._children)
 
     def _raise(self, ends: "_Ends", error: BaseException | None) -> bool:
         """The end of the block, where something has come in between. True: `error` has been dealt with."""

@@ -552,25 +552,25 @@ def test_no_garbage_for_the_collector(block: Any) -> None:
 
 def test_a_groups_error_refers_to_no_fiber_and_no_frame_of_ours() -> None:
     """What a child held is let go when the error is, and the error does not hold the group."""
-    watched: list["weakref.ref[Any]"] = []
+    watched: list[weakref.ref[Any]] = []
 
     def child() -> None:
         fibers.sleep(FOREVER)
 
-    def block() -> BaseException:
-        try:
-            with fibers.TaskGroup() as group:
-                watched.append(weakref.ref(group.spawn(child)))
-                fibers.yield_now()
-                raise Oops("body")
-        except ExceptionGroup as caught:
-            return caught
+    def block() -> None:
+        with fibers.TaskGroup() as group:
+            watched.append(weakref.ref(group.spawn(child)))
+            fibers.yield_now()
+            raise Oops("body")
 
-    error: BaseException | None = block()
+    error: BaseException | None = None
+    try:
+        block()
+    except ExceptionGroup as caught:
+        error = caught
     assert isinstance(error, ExceptionGroup)
     fibers.yield_now()
     assert watched[0]() is None
-    error = None
 
 
 def test_tracebacks_show_the_code_of_users() -> None:
