@@ -82,7 +82,9 @@ class Carriers(CarrierPool):
         self.budget = self._allowed = SWITCHES_PER_TURN
         self._since: float | None = None
         self.now = loop.clock()
-        self.on_idle: Callable[[], object] | None = None  # called before the loop may sleep; see deadlock.py
+        # Called in runtime mode before the loop may sleep; it may make fibers ready. One callable: who wants to be called
+        # as well puts his own here, which calls the one that was there when he is done, and in the end puts that back.
+        self.on_idle: Callable[[], object] | None = None
         self._idle_low = 0
         self._reports: WeakSet[Report] = WeakSet()  # errors that nobody has retrieved so far
         self.main = self._main_fiber()

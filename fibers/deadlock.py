@@ -12,9 +12,9 @@ No false alarm: a program that is told that it cannot go on must not be able to.
 * main waits for a fiber or for a group. If it waits for anything else (a bare `Event().wait()` until Ctrl-C is a way to
   keep a program alive) the picture goes into the log, and it may wait.
 
-All this is looked at when the loop of the main thread is about to sleep. In nearly every program that is one look: at
-the fd wait that was found the last time, the *witness*. Where the system does not tell how many threads a process has
-(there is no /proc), it is never more than a line in the log.
+All this is looked at when the loop of the main thread is about to sleep (`on_idle` of its scheduler). In nearly every
+program that is one look: at the fd wait that was found the last time, the *witness*. Where the system does not tell how
+many threads a process has (there is no /proc), it is never more than a line in the log.
 
 FIBERS_DEADLOCK=log makes it a log record in every case, FIBERS_DEADLOCK=off turns it off. Read once, at import.
 """
@@ -58,7 +58,9 @@ class Watch:
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._witness: Direction | None = None
-        self._logged = False
+        self._logged: tuple[int, float] | None = (
+            None  # what has been told in the log: once for each time that it happens
+        )
 
     def __call__(self) -> None:
         witness = self._witness
@@ -75,21 +77,21 @@ class Watch:
                 return
             if not getattr(place, "inside", False):
                 return
-        if not self._logged and not _handled_signals():
+        if self._logged != (scheduler.switches, scheduler.main.since) and not _handled_signals():
             self._report(scheduler)
 
     def _report(self, scheduler: Scheduler) -> None:
         main = scheduler.main
         place = main.waiting
         target = place.awaited(main) if isinstance(place, WaitQueue) else None
-        text = f"every fiber waits, and nothing can wake one\n{of_thread(scheduler)}"
         native = _native_threads()
         if native is not None and native > 1 + count_threads():
             return  # a C library may call back from a thread of its own
+        text = f"every fiber waits, and nothing can wake one\n{of_thread(scheduler)}"
         if MODE == "error" and native is not None and isinstance(target, Fiber | TaskGroup):
             scheduler.throw(main, DeadlockError(text))
             return
-        self._logged = True
+        self._logged = scheduler.switches, main.since
         # A main that waits alone is kept alive on purpose, as a rule.
         _log.log(logging.WARNING if scheduler.fibers else logging.INFO, "%s", text)
 
@@ -107,7 +109,7 @@ def _handled_signals() -> bool:
     for number in signal.valid_signals():
         handler = signal.getsignal(number)
         ours = handler is signal.default_int_handler or getattr(handler, "__func__", None) is Scheduler.on_ctrl_c
-        if callable(handler) and not ours:
+        if handler is None or (callable(handler) and not ours):  # None: installed by C code, before Python
             return True
     return False
 

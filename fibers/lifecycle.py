@@ -81,12 +81,16 @@ def run(main: Callable[..., T], *args: Any, loop: EventLoop | None = None) -> T:
 
 def all_fibers() -> list[Fiber[Any]]:
     """The fibers of all threads that are not done, in no order. The main fibers of the threads are not among them."""
-    return [fiber for scheduler in list(_schedulers) for fiber in list(scheduler.fibers)]
+    return [fiber for scheduler in schedulers() for fiber in list(scheduler.fibers)]
 
 
 def schedulers() -> list[Scheduler]:
     """Those of all threads that have one."""
-    return list(_schedulers)
+    while True:
+        try:
+            return list(_schedulers)
+        except RuntimeError:
+            pass  # a thread has made one meanwhile
 
 
 def end_fibers(scheduler: Scheduler, mine: Callable[[Fiber[Any]], bool]) -> None:
