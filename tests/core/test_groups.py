@@ -402,6 +402,21 @@ def test_a_child_spawned_by_a_sibling_while_the_group_is_being_cancelled() -> No
     assert ran == []
 
 
+def test_a_child_spawned_from_behind_a_shield_long_after_the_group_was_cancelled() -> None:
+    ran: list[str] = []
+
+    def child() -> None:
+        with fibers.shield():
+            fibers.sleep(0.002)
+            assert group.spawn(ran.append, "late").cancelled()
+
+    with fibers.TaskGroup() as group:
+        group.spawn(child)
+        fibers.yield_now()
+        group.spawn(group.cancel)
+    assert ran == []
+
+
 def test_grace_gives_the_children_time_for_shielded_clean_up() -> None:
     def main(clock: VirtualClock) -> None:
         ends: dict[str, float] = {}

@@ -436,6 +436,6 @@ def ends_as(fiber: fibers.Fiber[Any]) -> str | None:
 def test_trees_of_scopes_behave_as_the_model_says() -> None:
     def main(clock: VirtualClock) -> None:
         ScopeTrees.clock = clock
-        run_state_machine_as_test(ScopeTrees)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(ScopeTrees)
 
     run_virtual(main)
