@@ -89,6 +89,10 @@ BUDGETS = (
     *_pingpong(),
     *_echo(),
     cheaper("timers_1e6", "timers, 1,000,000 pending", "gevent", 1.0),
+    cheaper("group_100", "task group of 100", "gevent", 3.0),
+    cheaper("group_100", "task group of 100", "asyncio", 3.0),
+    cheaper("timeout_scope", "timeout scope, enter + exit", "gevent", 3.0),
+    cheaper("timeout_scope", "timeout scope, enter + exit", "asyncio", 3.0),
     # "Flat" for a person: what is left is the cost of missing the cache, which any structure of this size
     # pays.
     _own("timers: 1,000,000 pending against 1,000 (flat)", "cpu", "timers_1e6", "timers_1e3", 1.5),

@@ -22,6 +22,8 @@ ECHO_RECEIVE = 16384
 """Bytes asked of each `recv` of an echo server, wherever the runtime lets its user choose."""
 SPAWN_BATCH = 1_000
 YIELD_TASKS = 100
+GROUP = 100
+"""Tasks of a task group."""
 BURST = 500
 BACKLOG = 2048
 PARKED = 10_000

@@ -51,6 +51,8 @@ WORKLOADS = (
     Workload("recv_timeout", "recv, timeout set", _SOCK, 0.12, "recv_plain"),
     Workload("timers_1e3", "timer add + cancel, 1,000 pending", _LOOPS),
     Workload("timers_1e6", "timer add + cancel, 1,000,000 pending", _LOOPS[:-1], units=150),
+    Workload("group_100", "task group of 100", _LOOPS),
+    Workload("timeout_scope", "timeout scope, enter + exit", _LOOPS),
     Workload("accept_500", "accept, bursts of 500", _ACCEPT, 0.08),
     Workload("memory_parked", "memory of a parked task", _LOOPS, units=1),
 )

@@ -40,6 +40,30 @@ def timers(pending: int) -> blocking_style.Work:
     return work
 
 
+def group_100(n: int) -> Sample:
+    """Pools with room for a hundred green threads that do nothing."""
+    pool_of, empty, count = eventlet.GreenPool, blocking_style.empty, material.GROUP
+    watch = Stopwatch()
+    for _ in range(n):
+        pool = pool_of()
+        for _ in range(count):
+            pool.spawn(empty)
+        pool.waitall()
+    return watch.stop(n)
+
+
+def timeout_scope(n: int) -> Sample:
+    """Enter and leave an `eventlet.Timeout`."""
+    timeout, delays = eventlet.Timeout, material.DELAYS
+    watch = Stopwatch()
+    for _ in range(n):
+        for i in range(material.TIMER_TURN):
+            with timeout(delays[i]):
+                pass
+        eventlet.sleep(0)
+    return watch.stop(n * material.TIMER_TURN)
+
+
 def serve(server: socket.socket, ready: Any) -> None:
     """Echo with `eventlet.serve`; its default pool of 1,000 would refuse the largest run."""
     ready()
@@ -62,5 +86,7 @@ WORKLOADS = {
     **blocking_style.workloads(STYLE),
     ("timers_1e3", ""): timers(1_000),
     ("timers_1e6", ""): timers(1_000_000),
+    ("group_100", ""): group_100,
+    ("timeout_scope", ""): timeout_scope,
 }
 ECHO = {"": serve}

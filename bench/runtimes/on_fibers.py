@@ -80,9 +80,34 @@ class Target:
         """Not reached: the deadlines are far away."""
 
 
+def group_100(n: int) -> Sample:
+    """Groups of a hundred fibers that do nothing."""
+    group_of, empty, count = fibers.TaskGroup, blocking_style.empty, material.GROUP
+    watch = Stopwatch()
+    for _ in range(n):
+        with group_of() as group:
+            for _ in range(count):
+                group.spawn(empty)
+    return watch.stop(n)
+
+
+def timeout_scope(n: int) -> Sample:
+    """Enter and leave a scope with a deadline."""
+    timeout, delays = fibers.timeout, material.DELAYS
+    watch = Stopwatch()
+    for _ in range(n):
+        for i in range(material.TIMER_TURN):
+            with timeout(delays[i]):
+                pass
+        fibers.yield_now()
+    return watch.stop(n * material.TIMER_TURN)
+
+
 WORKLOADS = {
     **{key: in_fiber(work) for key, work in blocking_style.workloads(STYLE).items()},
     ("timers_1e3", ""): timers(1_000),
     ("timers_1e6", ""): timers(1_000_000),
+    ("group_100", ""): in_fiber(group_100),
+    ("timeout_scope", ""): in_fiber(timeout_scope),
 }
 ECHO = {"": serve}

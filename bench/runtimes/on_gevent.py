@@ -6,6 +6,7 @@ import socket
 from typing import Any
 
 import gevent
+import gevent.pool
 import gevent.server
 import gevent.socket
 
@@ -44,6 +45,30 @@ def timers(pending: int) -> blocking_style.Work:
     return work
 
 
+def group_100(n: int) -> Sample:
+    """Groups of a hundred greenlets that do nothing."""
+    group_of, empty, count = gevent.pool.Group, blocking_style.empty, material.GROUP
+    watch = Stopwatch()
+    for _ in range(n):
+        group = group_of()
+        for _ in range(count):
+            group.spawn(empty)
+        group.join()
+    return watch.stop(n)
+
+
+def timeout_scope(n: int) -> Sample:
+    """Enter and leave a `gevent.Timeout`."""
+    timeout, delays = gevent.Timeout, material.DELAYS
+    watch = Stopwatch()
+    for _ in range(n):
+        for i in range(material.TIMER_TURN):
+            with timeout(delays[i]):
+                pass
+        gevent.sleep(0)
+    return watch.stop(n * material.TIMER_TURN)
+
+
 def serve(server: socket.socket, ready: Any) -> None:
     """Echo with StreamServer, as gevent's own examples do."""
     ready()
@@ -64,5 +89,7 @@ WORKLOADS = {
     **blocking_style.workloads(STYLE),
     ("timers_1e3", ""): timers(1_000),
     ("timers_1e6", ""): timers(1_000_000),
+    ("group_100", ""): group_100,
+    ("timeout_scope", ""): timeout_scope,
 }
 ECHO = {"": serve}

@@ -131,6 +131,29 @@ async def timers_1e3(n: int) -> Sample:
     return sample
 
 
+async def group_100(n: int) -> Sample:
+    """Nurseries of a hundred tasks that do nothing."""
+    count = material.GROUP
+    watch = Stopwatch()
+    for _ in range(n):
+        async with trio.open_nursery() as nursery:
+            for _ in range(count):
+                nursery.start_soon(nothing)
+    return watch.stop(n)
+
+
+async def timeout_scope(n: int) -> Sample:
+    """Enter and leave a `fail_after`."""
+    timeout, delays = trio.fail_after, material.DELAYS
+    watch = Stopwatch()
+    for _ in range(n):
+        for i in range(material.TIMER_TURN):
+            with timeout(delays[i]):
+                pass
+        await trio.lowlevel.checkpoint()
+    return watch.stop(n * material.TIMER_TURN)
+
+
 async def accept_500(n: int) -> Sample:
     """Accept bursts from a raw listening socket."""
     server = trio.socket.from_stdlib_socket(material.listener())
@@ -212,6 +235,8 @@ WORKLOADS = {
     ("recv_plain", ""): plain(pingpong("tcp", 1)),
     ("recv_timeout", ""): plain(pingpong("tcp", 1, timed=True)),
     ("timers_1e3", ""): plain(timers_1e3),
+    ("group_100", ""): plain(group_100),
+    ("timeout_scope", ""): plain(timeout_scope),
     ("accept_500", ""): plain(accept_500),
     ("memory_parked", ""): plain(memory_parked),
 }

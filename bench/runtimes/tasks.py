@@ -137,6 +137,29 @@ def timers(pending: int) -> AsyncWork:
     return work
 
 
+async def group_100(n: int) -> Sample:
+    """Groups of a hundred tasks that do nothing."""
+    group_of, count = asyncio.TaskGroup, material.GROUP
+    watch = Stopwatch()
+    for _ in range(n):
+        async with group_of() as group:
+            for _ in range(count):
+                group.create_task(nothing())
+    return watch.stop(n)
+
+
+async def timeout_scope(n: int) -> Sample:
+    """Enter and leave an `asyncio.timeout`."""
+    timeout, delays = asyncio.timeout, material.DELAYS
+    watch = Stopwatch()
+    for _ in range(n):
+        for i in range(material.TIMER_TURN):
+            async with timeout(delays[i]):
+                pass
+        await asyncio.sleep(0)
+    return watch.stop(n * material.TIMER_TURN)
+
+
 async def accept_sock(n: int) -> Sample:
     """Accept bursts with `sock_accept`."""
     server = material.listener()
@@ -235,6 +258,8 @@ ASYNC_WORKLOADS: dict[tuple[str, str], AsyncWork] = {
     ("recv_timeout", "sock"): pingpong("tcp", 1, timed=True),
     ("timers_1e3", ""): timers(1_000),
     ("timers_1e6", ""): timers(1_000_000),
+    ("group_100", ""): group_100,
+    ("timeout_scope", ""): timeout_scope,
     ("accept_500", "sock"): accept_sock,
     ("accept_500", "protocol"): accept_protocol,
     ("memory_parked", ""): memory_parked,
