@@ -7,10 +7,12 @@ if sys.platform == "win32":
 
 from . import deadlock, lowlevel
 from .cancel import CancelScope, current_deadline, move_on_after, move_on_at, shield, timeout, timeout_at
+from .channel import Channel
 from .dump import dump
 from .errors import (
     BusyError,
     Cancelled,
+    ChannelClosed,
     ClosedError,
     DeadlockError,
     FiberCancelled,
@@ -21,13 +23,16 @@ from .errors import (
 from .fiber import Fiber
 from .group import TaskGroup
 from .lifecycle import all_fibers, run
+from .readiness import readable, writable
 from .runtime import current, current_time, sleep, spawn, spawn_later, yield_now
+from .selecting import after, default, select
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
-    "BusyError", "CancelScope", "Cancelled", "ClosedError", "DeadlockError", "Fiber", "FiberCancelled", "FiberKilled",
-    "LoopClosedError", "OwnershipError", "TaskGroup", "__version__", "all_fibers", "current", "current_deadline",
-    "current_time", "deadlock", "dump", "lowlevel", "move_on_after", "move_on_at", "run", "shield", "sleep", "spawn",
-    "spawn_later", "timeout", "timeout_at", "yield_now",
+    "BusyError", "CancelScope", "Cancelled", "Channel", "ChannelClosed", "ClosedError", "DeadlockError", "Fiber",
+    "FiberCancelled", "FiberKilled", "LoopClosedError", "OwnershipError", "TaskGroup", "__version__", "after", "all_fibers", "current",
+    "current_deadline", "current_time", "deadlock", "default", "dump", "lowlevel", "move_on_after", "move_on_at",
+    "readable", "run", "select", "shield", "sleep", "spawn", "spawn_later", "timeout", "timeout_at", "writable",
+    "yield_now",
 ]  # fmt: skip
