@@ -31,8 +31,8 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "BusyError", "CancelScope", "Cancelled", "Channel", "ChannelClosed", "ClosedError", "DeadlockError", "Fiber",
-    "FiberCancelled", "FiberKilled", "LoopClosedError", "OwnershipError", "TaskGroup", "__version__", "after", "all_fibers", "current",
-    "current_deadline", "current_time", "deadlock", "default", "dump", "lowlevel", "move_on_after", "move_on_at",
-    "readable", "run", "select", "shield", "sleep", "spawn", "spawn_later", "timeout", "timeout_at", "writable",
-    "yield_now",
+    "FiberCancelled", "FiberKilled", "LoopClosedError", "OwnershipError", "TaskGroup", "__version__", "after",
+    "all_fibers", "current", "current_deadline", "current_time", "deadlock", "default", "dump", "lowlevel",
+    "move_on_after", "move_on_at", "readable", "run", "select", "shield", "sleep", "spawn", "spawn_later", "timeout",
+    "timeout_at", "writable", "yield_now",
 ]  # fmt: skip
