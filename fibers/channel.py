@@ -15,15 +15,15 @@ receives. The plain cases are written out: a partner of the same thread waits, t
 """
 
 from _thread import get_ident
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
-from .choosing import CLOSED, NOTHING, TAKEN
+from .choosing import CLOSED, NOTHING, TAKEN, Choice, Offer, PassingCase
 from .errors import ChannelClosed
 from .eventloop.clock import FOREVER
 from .eventloop.waiter import TIMED_OUT
 from .fiber import Fiber
 from .guard import guard
-from .passage import CREDIT, Passage, Receiving, Sending, enter, survives
+from .passage import CREDIT, Passage, enter, somebody, survives
 from .scheduler import get_scheduler, state
 
 T = TypeVar("T")
@@ -286,6 +286,68 @@ class Channel(Passage[T]):
     def sending(self, value: T) -> "Sending[T]":
         """For `select`: the case that `value` is sent. Its value is None; or ChannelClosed, and then it was not sent."""
         return Sending(self, value)
+
+
+class Receiving(PassingCase, Generic[T]):
+    """A value is received from `channel`."""
+
+    __slots__ = ("channel",)
+
+    def __init__(self, channel: Channel[T]) -> None:
+        self.channel = channel
+
+    def may_pass(self) -> bool:
+        channel = self.channel
+        return bool(channel._buffer) or channel._closed or somebody(channel._sending)
+
+    def pass_now(self, choice: Choice) -> bool:
+        value, partner = self.channel._take()
+        if value is NOTHING:
+            return False
+        choice.case, choice.value, choice.partner = self, value, partner
+        return True
+
+    def enter(self, choice: Choice) -> bool:
+        channel = self.channel
+        offer = Offer(choice, self, channel._receivers)
+        choice.offers.append(offer)
+        channel._receiving[offer] = None
+        return False
+
+    def __repr__(self) -> str:
+        return repr(self.channel._receivers)
+
+
+class Sending(PassingCase, Generic[T]):
+    """`value` is sent on `channel`."""
+
+    __slots__ = ("channel", "value")
+
+    def __init__(self, channel: Channel[T], value: T) -> None:
+        self.channel = channel
+        self.value = value
+
+    def may_pass(self) -> bool:
+        channel = self.channel
+        room = len(channel._buffer) < channel._capacity
+        return room or channel._closed or somebody(channel._receiving)
+
+    def pass_now(self, choice: Choice) -> bool:
+        result, partner = self.channel._give_or_keep(self.value)
+        if result is NOTHING:
+            return False
+        choice.case, choice.value, choice.partner = self, result, partner
+        return True
+
+    def enter(self, choice: Choice) -> bool:
+        channel = self.channel
+        offer = Offer(choice, self, channel._senders)
+        choice.offers.append(offer)
+        channel._sending[offer] = self.value
+        return False
+
+    def __repr__(self) -> str:
+        return repr(self.channel._senders)
 
 
 def _check_capacity(capacity: float) -> float:

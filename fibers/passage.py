@@ -23,7 +23,7 @@ from typing import Any, Final, Generic, TypeVar
 from weakref import ref
 
 from .cancel import as_timeout
-from .choosing import CLOSED, NOTHING, TAKEN, Choice, Offer, PassingCase, claim
+from .choosing import CLOSED, NOTHING, TAKEN, Offer, claim
 from .errors import Cancelled
 from .fiber import Fiber
 from .guard import guard
@@ -225,69 +225,7 @@ def survives(scheduler: Scheduler, me: Fiber[Any], line: Line, done: bool, partn
     return True
 
 
-class Receiving(PassingCase, Generic[T]):
-    """A value is received from `channel`."""
-
-    __slots__ = ("channel",)
-
-    def __init__(self, channel: Passage[T]) -> None:
-        self.channel = channel
-
-    def may_pass(self) -> bool:
-        channel = self.channel
-        return bool(channel._buffer) or channel._closed or _somebody(channel._sending)
-
-    def pass_now(self, choice: Choice) -> bool:
-        value, partner = self.channel._take()
-        if value is NOTHING:
-            return False
-        choice.case, choice.value, choice.partner = self, value, partner
-        return True
-
-    def enter(self, choice: Choice) -> bool:
-        channel = self.channel
-        offer = Offer(choice, self, channel._receivers)
-        choice.offers.append(offer)
-        channel._receiving[offer] = None
-        return False
-
-    def __repr__(self) -> str:
-        return repr(self.channel._receivers)
-
-
-class Sending(PassingCase, Generic[T]):
-    """`value` is sent on `channel`."""
-
-    __slots__ = ("channel", "value")
-
-    def __init__(self, channel: Passage[T], value: T) -> None:
-        self.channel = channel
-        self.value = value
-
-    def may_pass(self) -> bool:
-        channel = self.channel
-        room = len(channel._buffer) < channel._capacity
-        return room or channel._closed or _somebody(channel._receiving)
-
-    def pass_now(self, choice: Choice) -> bool:
-        result, partner = self.channel._give_or_keep(self.value)
-        if result is NOTHING:
-            return False
-        choice.case, choice.value, choice.partner = self, result, partner
-        return True
-
-    def enter(self, choice: Choice) -> bool:
-        channel = self.channel
-        offer = Offer(choice, self, channel._senders)
-        choice.offers.append(offer)
-        channel._sending[offer] = self.value
-        return False
-
-    def __repr__(self) -> str:
-        return repr(self.channel._senders)
-
-
-def _somebody(line: "OrderedDict[Any, Any]") -> bool:
+def somebody(line: "OrderedDict[Any, Any]") -> bool:
     """Is there one in a line who can still be claimed? Forgets those who cannot."""
     while line:
         waiter = next(iter(line))

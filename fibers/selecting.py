@@ -19,7 +19,7 @@ With `default()` a try ends after step 2. At the end of the `timeout` there is o
 from collections.abc import Sequence
 from itertools import count
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from .cancel import as_timeout
 from .choosing import CLOSED, NOTHING, TAKEN, Case, Choice, PassingCase
@@ -29,6 +29,8 @@ from .eventloop.waiter import TIMED_OUT
 from .fiber import Fiber
 from .guard import guard
 from .scheduler import Scheduler, check_seconds, get_scheduler, state
+
+C = TypeVar("C", bound=Case)
 
 #: Draws among what could happen. Its own, so that programs that seed `random` are not disturbed; tests may seed this one.
 dice: Final = Random()
@@ -40,7 +42,7 @@ _free: Final = guard.free
 _served: Final = count(1)
 
 
-def select(*cases: Case | None, timeout: float | None = None) -> tuple[Case, Any]:
+def select(*cases: C | None, timeout: float | None = None) -> tuple[C, Any]:
     """Wait until one of the cases happens; returns it (the object that was passed) and its value.
 
     Exactly one happens. If several could, each is equally likely. For a closed channel, receiving and sending can always
@@ -59,7 +61,9 @@ def select(*cases: Case | None, timeout: float | None = None) -> tuple[Case, Any
     me = scheduler.current
     if me is None:
         raise scheduler.refuse()
-    return _Selection(scheduler, me, cases, timeout).result()
+    case: Any
+    case, value = _Selection(scheduler, me, cases, timeout).result()
+    return case, value
 
 
 class After(Case):
