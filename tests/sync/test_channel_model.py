@@ -1,9 +1,9 @@
 """Channels and selects against a model of a page: any order of operations, in one thread and from two at once.
 
 Each step starts an operation in a fiber (a send, a receive, or a select of several cases; plain, with a default, or with no
-time), tries something, closes a channel, or interrupts an operation that waits. Then everything is let come to rest, and
-the model tells which operations must have ended, and how. Where a select has a choice, the model takes the one that was
-made, if it was possible.
+time), tries something, closes a channel, or interrupts an operation that waits. Then, as a rule, everything is let come to
+rest, and the model tells which operations must have ended, and how. Where a select has a choice, the model takes the one
+that was made, if it was possible.
 """
 
 import collections
@@ -32,6 +32,7 @@ class Operation:
         self.how = how
         self.fiber: fibers.Fiber[Any] | None = None
         self.expected: Any = None  # how it must have ended
+        self.elsewhere = False
 
     def __repr__(self) -> str:
         return f"{self.how} {self.cases}: {self.fiber}"
@@ -156,13 +157,15 @@ class ChannelMachine(RuleBasedStateMachine):
         spec=st.lists(
             st.tuples(st.sampled_from(["send", "receive"]), st.integers(0, CHANNELS - 1)), min_size=1, max_size=4
         ),
-        how=st.sampled_from(["wait", "wait", "wait", "plain", "default", "no time"]),
+        how=st.sampled_from(["wait", "wait", "wait", "plain", "plain", "default", "no time"]),
         elsewhere=st.booleans(),
     )
     def operate(self, spec: list[tuple[str, int]], how: str, elsewhere: bool) -> None:
         operation = Operation(self.drawn(spec[:1] if how == "plain" else spec), how)
         model, cases = self.model, operation.cases
+        self.come_to_rest()
         possible = [at for at, case in enumerate(cases) if model.can(case)]
+        operation.elsewhere = elsewhere and self.helper is not None
         self.start(operation, elsewhere)
         if possible:
             self.let_end(operation)
@@ -178,18 +181,19 @@ class ChannelMachine(RuleBasedStateMachine):
         self.waiting.append(operation)
         self.come_to_rest()
 
-    @rule(at=st.integers(0, CHANNELS - 1))
-    def try_receive(self, at: int) -> None:
+    @rule(at=st.integers(0, CHANNELS - 1), rest=st.booleans())
+    def try_receive(self, at: int, rest: bool) -> None:
         case = ("receive", at)
         expected = self.model.do(case) if self.model.can(case) else "nothing"
         try:
             assert self.channels[at].try_receive("nothing") == expected
         except ChannelClosed:
             assert expected is ChannelClosed
-        self.come_to_rest()
+        if rest:
+            self.come_to_rest()
 
-    @rule(at=st.integers(0, CHANNELS - 1))
-    def try_send(self, at: int) -> None:
+    @rule(at=st.integers(0, CHANNELS - 1), rest=st.booleans())
+    def try_send(self, at: int, rest: bool) -> None:
         (case,) = self.drawn([("send", at)])
         can = self.model.can(case)
         expected = self.model.do(case) if can else None
@@ -198,17 +202,19 @@ class ChannelMachine(RuleBasedStateMachine):
             assert expected is None
         except ChannelClosed:
             assert expected is ChannelClosed
-        self.come_to_rest()
+        if rest:
+            self.come_to_rest()
 
-    @rule(at=st.integers(0, CHANNELS - 1), sure=st.integers(0, 5))
-    def close(self, at: int, sure: int) -> None:
+    @rule(at=st.integers(0, CHANNELS - 1), sure=st.integers(0, 5), rest=st.booleans())
+    def close(self, at: int, sure: int, rest: bool) -> None:
         if not sure or self.model.channels[at].closed:
             self.channels[at].close()
             self.model.close(at)
-            self.come_to_rest()
+            if rest:
+                self.come_to_rest()
 
-    @rule(number=st.integers(0, 1000), kill=st.booleans())
-    def interrupt(self, number: int, kill: bool) -> None:
+    @rule(number=st.integers(0, 1000), kill=st.booleans(), rest=st.booleans())
+    def interrupt(self, number: int, kill: bool, rest: bool) -> None:
         if not self.waiting:
             return
         operation = self.waiting[number % len(self.waiting)]
@@ -217,8 +223,10 @@ class ChannelMachine(RuleBasedStateMachine):
             operation.fiber.kill()
         else:
             operation.fiber.cancel()
-        self.model.end(operation, FiberCancelled)
-        self.come_to_rest()
+        if operation.expected is None:  # else it has been served, and nothing overtakes that
+            self.model.end(operation, FiberCancelled)
+        if rest or operation.elsewhere:  # in another thread it is told by a message
+            self.come_to_rest()
 
     # -- doing it
 
@@ -291,7 +299,7 @@ class ChannelMachine(RuleBasedStateMachine):
             assert not (model.receivers and model.buffer)
         for operation in self.waiting:
             assert operation.fiber is not None
-            assert not operation.fiber.done(), f"it should wait: {operation}"
+            assert operation.expected is not None or not operation.fiber.done(), f"it should wait: {operation}"
 
     def teardown(self) -> None:
         if not hasattr(self, "waiting"):
