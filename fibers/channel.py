@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 from .choosing import CLOSED, NOTHING, TAKEN, Choice, Offer, PassingCase
 from .errors import ChannelClosed
 from .eventloop.clock import FOREVER
-from .eventloop.waiter import TIMED_OUT
+from .eventloop.waiter import TIMED_OUT, Outcome
 from .fiber import Fiber
 from .guard import guard
 from .passage import CREDIT, Passage, enter, somebody, survives
@@ -100,29 +100,31 @@ class Channel(Passage[T]):
                 if taker is not None:
                     taker.scheduler.wake(taker)
                 scheduler.current = me
+                if result is TAKEN:
+                    self._credit -= 1
+                    if self._credit < 0:
+                        self.give_way(scheduler, me)
             except BaseException as error:
-                if not survives(scheduler, me, self._senders, result is not NOTHING, taker):
+                if not survives(scheduler, me, self._senders, result is not NOTHING, taker, error):
                     raise
-                scheduler._strike(error)
             if result is NOTHING:
                 if last:
                     raise TimeoutError(f"nobody took a value from {self!r} within {timeout} seconds")
                 self._credit = CREDIT
+                outcome: Outcome | None = None
                 try:
                     outcome = scheduler.park(me, self._senders, deadline)
                 except BaseException as error:
-                    if (late := self.left(self._senders, me, deadline, error)) is not None:
+                    late = self.left(scheduler, me, self._senders, deadline, error)
+                    if late is error:
+                        raise
+                    if late is not None:
                         raise late from None
-                    raise
                 result = me.handed
                 if result is NOTHING:  # the time is up, or it was woken for nothing
                     self._senders.abandon(me)
                     last = outcome is TIMED_OUT
                     continue
-            else:
-                self._credit -= 1
-                if self._credit < 0:
-                    self.give_way(scheduler, me)
             if result is CLOSED:
                 raise ChannelClosed(f"{self!r} takes no values any more")
             return
@@ -183,30 +185,32 @@ class Channel(Passage[T]):
                 if giver is not None:
                     giver.scheduler.wake(giver)
                 scheduler.current = me
+                if value is not NOTHING:
+                    self._credit -= 1
+                    if self._credit < 0:
+                        self.give_way(scheduler, me)
             except BaseException as error:
-                if not survives(scheduler, me, self._receivers, value is not NOTHING, giver):
+                if not survives(scheduler, me, self._receivers, value is not NOTHING, giver, error):
                     raise
-                scheduler._strike(error)
             if value is NOTHING:
                 if last:
                     raise TimeoutError(f"no value came from {self!r} within {timeout} seconds")
                 self._credit = CREDIT
+                outcome: Outcome | None = None
                 try:
                     outcome = scheduler.park(me, self._receivers, deadline)
                 except BaseException as error:
-                    if (late := self.left(self._receivers, me, deadline, error)) is not None:
+                    late = self.left(scheduler, me, self._receivers, deadline, error)
+                    if late is error:
+                        raise
+                    if late is not None:
                         raise late from None
-                    raise
                 value = me.handed
                 if value is NOTHING:  # the time is up, or it was woken for nothing
                     self._receivers.abandon(me)
                     last = outcome is TIMED_OUT
                     continue
                 me.handed = NOTHING  # what is received does not live on in here
-            else:
-                self._credit -= 1
-                if self._credit < 0:
-                    self.give_way(scheduler, me)
             if value is CLOSED:
                 raise ChannelClosed(f"{self!r} has no more values")
             return value  # type: ignore[no-any-return]

@@ -44,6 +44,11 @@ NOTHING: Final = Sign("NOTHING")  # nothing so far
 TAKEN: Final = Sign("TAKEN")  # the value that was offered is somebody's
 CLOSED: Final = Sign("CLOSED")  # the channel was closed
 
+# How far a choice has got.
+ENTERING: Final = Sign("ENTERING")  # its fiber does not wait yet; who claims it wakes it all the same
+WAITING: Final = Sign("WAITING")
+WAITED: Final = Sign("WAITED")  # the fiber has been woken, or has claimed it itself
+
 
 class Case:
     """One of the things that `select` waits for. Made by `channel.receiving()`, `after()` and the like."""
@@ -86,7 +91,7 @@ class PassingCase(Case):
 class Choice(WaitQueue):
     """One fiber that waits for one of several cases; see the module's text."""
 
-    __slots__ = ("case", "cases", "fiber", "inside", "offers", "partner", "value")
+    __slots__ = ("case", "cases", "fiber", "inside", "offers", "partner", "progress", "value")
 
     def __init__(self, fiber: Fiber[Any], cases: "Sequence[Case | None]", inside: bool) -> None:
         self._waiting = {fiber: None}
@@ -97,6 +102,7 @@ class Choice(WaitQueue):
         self.case: Case | None = None  # which has happened
         self.value: object = NOTHING
         self.partner: Fiber[Any] | None = None
+        self.progress = ENTERING
 
     def awaited(self, fiber: Fiber[Any]) -> object:
         return None  # for reports it is best described as a whole

@@ -22,6 +22,8 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 from weakref import ref
 
+from greenlet import GreenletExit
+
 from .cancel import as_timeout
 from .choosing import CLOSED, NOTHING, TAKEN, Offer, claim
 from .errors import Cancelled
@@ -176,9 +178,8 @@ class Passage(Generic[T]):
             if scheduler is None or me is None:
                 leave_guard(thread)
                 raise
-            if not survives(scheduler, me, self._receivers, result is not NOTHING, partner):
+            if not survives(scheduler, me, self._receivers, result is not NOTHING, partner, error):
                 raise
-            scheduler._strike(error)
         finally:
             if scheduler is not None:
                 scheduler.current = me
@@ -186,10 +187,19 @@ class Passage(Generic[T]):
 
     # -- waiting ------------------------------------------------------------------------------------------------
 
-    def left(self, line: Line, me: "Fiber[Any]", deadline: float | None, error: BaseException) -> BaseException | None:
-        """A wait in a line was interrupted. What the operation raises in place of the error; None: the error."""
-        line.abandon(me)
-        return as_timeout(me) if deadline is not None and isinstance(error, Cancelled) else None
+    def left(
+        self, scheduler: Scheduler, me: "Fiber[Any]", line: Line, deadline: float | None, error: BaseException
+    ) -> BaseException | None:
+        """A wait in a line has raised. What the operation raises; None: nothing, it has been served."""
+        served = not line.abandon(me) and me.handed is not NOTHING
+        if served and not isinstance(error, GreenletExit):
+            # From a signal handler, which struck after somebody had served this fiber, and before it waited.
+            scheduler.park(me, None)  # the wake-up is on its way
+            scheduler._strike(error)
+            return None
+        if deadline is not None and isinstance(error, Cancelled):
+            return as_timeout(me) or error
+        return error
 
     def give_way(self, scheduler: Scheduler, me: "Fiber[Any]") -> None:
         """A fiber that is always served without waiting lets the others run now and then. It is not interrupted here."""
@@ -215,13 +225,20 @@ def leave_guard(thread: int) -> None:
         _free[0] = None
 
 
-def survives(scheduler: Scheduler, me: Fiber[Any], line: Line, done: bool, partner: Fiber[Any] | None) -> bool:
-    """A signal handler has raised in an operation of `me`. Has that happened all the same, or will it?"""
+def survives(
+    scheduler: Scheduler, me: Fiber[Any], line: Line, done: bool, partner: Fiber[Any] | None, error: BaseException
+) -> bool:
+    """A signal handler has raised in an operation of `me`. Has that happened all the same? Then the error goes to main."""
+    if isinstance(error, GreenletExit):
+        return False
     leave_guard(scheduler.thread)
     scheduler.current = me
     if not done and (not line.holds(me) or line.abandon(me)):
         return False
+    if me in scheduler.ready:
+        scheduler.ready.remove(me)  # it was about to give way
     scheduler.wake_again(partner)
+    scheduler._strike(error)
     return True
 
 

@@ -21,8 +21,10 @@ from itertools import count
 from random import Random
 from typing import Any, Final, TypeVar
 
+from greenlet import GreenletExit
+
 from .cancel import as_timeout
-from .choosing import CLOSED, NOTHING, TAKEN, Case, Choice, PassingCase
+from .choosing import CLOSED, ENTERING, NOTHING, TAKEN, WAITED, WAITING, Case, Choice, PassingCase
 from .errors import Cancelled, ChannelClosed, OwnershipError
 from .eventloop.clock import FOREVER
 from .eventloop.waiter import TIMED_OUT
@@ -167,17 +169,12 @@ class _Selection:
         while True:
             last = self._deadline is not None and self._deadline <= passed
             choice = Choice(self._me, self._cases, self._inside)
-            could = self._look(passed)
-            if (could or self._passing) and self._choose(choice, could, enter=self._default is None and not last):
-                if self._default is None and not next(_served) % CREDIT:
-                    self._scheduler.ready.append(self._me)
-                    self._scheduler.park(self._me, None)
-            elif self._default is not None:
-                return self._default, None
-            elif last:
-                raise TimeoutError(f"nothing that was selected happened within {self._timeout} seconds")
-            elif self._wait(choice, end) and end is not None:
-                passed = end
+            try:
+                if self._try(choice, passed, end, last) and end is not None:
+                    passed = end
+            except BaseException as error:
+                if not self._survives(choice, error):
+                    raise
             if choice.case is not None:
                 value = choice.value
                 if value is TAKEN:
@@ -185,6 +182,22 @@ class _Selection:
                 elif value is CLOSED:
                     value = ChannelClosed
                 return choice.case, value
+
+    def _try(self, choice: Choice, passed: float, end: float | None, last: bool) -> bool:
+        """One try, as in the module's text. True: the time is up."""
+        could = self._look(passed)
+        if (could or self._passing) and self._choose(choice, could, enter=self._default is None and not last):
+            if self._default is None and not next(_served) % CREDIT:
+                self._scheduler.ready.append(self._me)
+                self._scheduler.park(self._me, None)
+            return False
+        if self._default is not None:
+            choice.case = self._default
+            choice.value = None
+            return False
+        if last:
+            raise TimeoutError(f"nothing that was selected happened within {self._timeout} seconds")
+        return self._wait(choice, end)
 
     def _look(self, passed: float) -> list[tuple[Case, object]]:
         """What holds now."""
@@ -216,7 +229,8 @@ class _Selection:
                     place = int(dice.random() * len(could)) if len(could) > 1 else 0
                     case, value = could[place]
                     if value is not NOTHING:
-                        choice.case, choice.value = case, value
+                        choice.case = case
+                        choice.value = value
                         break
                     if isinstance(case, PassingCase) and case.pass_now(choice):
                         break
@@ -230,39 +244,46 @@ class _Selection:
                 _free[0] = None
             if choice.partner is not None:
                 choice.partner.scheduler.wake(choice.partner)
+        finally:
             scheduler.current = me
-        except BaseException as error:  # a signal handler has raised
-            scheduler.current = me
-            if choice.case is None:
-                choice.withdraw()
-                raise
-            scheduler.wake_again(choice.partner)
-            scheduler._strike(error)
         return choice.case is not None
 
     def _wait(self, choice: Choice, end: float | None) -> bool:
         """Wait until the choice is claimed. True: the time is up."""
-        scheduler, me = self._scheduler, self._me
-        entered = False
-        try:
-            again = False
-            for case in self._holding:
-                if case.enter(choice):
-                    again = True
-                    break
-            entered = True
-            if again and choice.abandon(me):
+        me = self._me
+        for case in self._holding:
+            if case.enter(choice):
+                try:
+                    del choice._waiting[me]
+                    choice.progress = WAITED
+                except KeyError:
+                    break  # it has been claimed: the wake-up is on its way
+                choice.withdraw()
                 return False
-            return scheduler.park(me, choice, end) is TIMED_OUT
-        except BaseException as error:
-            if entered or choice.abandon(me):
-                if self._timeout is not None and isinstance(error, Cancelled) and (late := as_timeout(me)) is not None:
-                    raise late from None
-                raise
-            # It was claimed while a file refused to be watched, or a signal handler raised. What has happened counts.
-            scheduler.park(me, choice)
-            if not isinstance(error, OSError | OwnershipError | ValueError):
-                scheduler._strike(error)
+        choice.progress = WAITING
+        late = self._scheduler.park(me, choice, end) is TIMED_OUT
+        choice.progress = WAITED
+        choice.withdraw()
+        return late
+
+    def _survives(self, choice: Choice, error: BaseException) -> bool:
+        """Something has raised: an interruption, the time, a file that cannot be watched, a signal handler. Has a case
+        happened all the same? Then what a handler has raised goes to main.
+        """
+        scheduler, me = self._scheduler, self._me
+        exits = isinstance(error, GreenletExit)
+        if not choice.abandon(me) and not exits:
+            progress = choice.progress
+            if progress is ENTERING or (progress is WAITING and choice.case is not None):
+                scheduler.park(me, None)  # a partner has claimed it meanwhile: the wake-up is on its way
+        choice.withdraw()
+        if choice.case is None or exits:
+            if self._timeout is not None and isinstance(error, Cancelled) and (late := as_timeout(me)) is not None:
+                raise late from None
             return False
-        finally:
-            choice.withdraw()
+        if me in scheduler.ready:
+            scheduler.ready.remove(me)  # it was about to give way
+        if not isinstance(error, OSError | OwnershipError | ValueError):
+            scheduler.wake_again(choice.partner)
+            scheduler._strike(error)
+        return True
