@@ -7,10 +7,12 @@ if sys.platform == "win32":
 
 from . import deadlock, lowlevel
 from .cancel import CancelScope, current_deadline, move_on_after, move_on_at, shield, timeout, timeout_at
+from .channel import Channel
 from .dump import dump
 from .errors import (
     BusyError,
     Cancelled,
+    ChannelClosed,
     ClosedError,
     DeadlockError,
     FiberCancelled,
@@ -23,13 +25,16 @@ from .gathering import as_completed, gather, wait
 from .group import TaskGroup
 from .lifecycle import all_fibers, run
 from .pools import Pool
+from .readiness import readable, writable
 from .runtime import current, current_time, sleep, spawn, spawn_later, yield_now
+from .selecting import after, default, select
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
-    "BusyError", "CancelScope", "Cancelled", "ClosedError", "DeadlockError", "Fiber", "FiberCancelled", "FiberKilled",
-    "LoopClosedError", "OwnershipError", "Pool", "TaskGroup", "__version__", "all_fibers", "as_completed", "current",
-    "current_deadline", "current_time", "deadlock", "dump", "gather", "lowlevel", "move_on_after", "move_on_at", "run",
-    "shield", "sleep", "spawn", "spawn_later", "timeout", "timeout_at", "wait", "yield_now",
+    "BusyError", "CancelScope", "Cancelled", "Channel", "ChannelClosed", "ClosedError", "DeadlockError", "Fiber",
+    "FiberCancelled", "FiberKilled", "LoopClosedError", "OwnershipError", "Pool", "TaskGroup", "__version__",
+    "after", "all_fibers", "as_completed", "current", "current_deadline", "current_time", "deadlock", "default",
+    "dump", "gather", "lowlevel", "move_on_after", "move_on_at", "readable", "run", "select", "shield", "sleep",
+    "spawn", "spawn_later", "timeout", "timeout_at", "wait", "writable", "yield_now",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from .carriers import _log
+from .choosing import HoldingCase
 from .fiber import Fiber
 from .waitqueue import WaitQueue
 
@@ -65,11 +66,33 @@ def call_back(function: Callable[[Fiber[Any]], object], fiber: Fiber[Any]) -> No
 _lock: Final = threading.RLock()
 
 
+class Finishing(HoldingCase):
+    """A fiber is done."""
+
+    __slots__ = ("fiber",)
+
+    def __init__(self, fiber: Fiber[Any]) -> None:
+        self.fiber = fiber
+
+    def holds(self) -> bool:
+        return self.fiber._done
+
+    def queue(self) -> End:
+        return end_of(self.fiber)
+
+    def value(self) -> object:
+        return self.fiber
+
+    def __repr__(self) -> str:
+        return f"the end of fiber {self.fiber.name!r}"
+
+
 class _Nobody:
     """The scheduler of fibers that will never be resumed: they keep their stacks, and nothing reaches them."""
 
     thread = 0
     current: Fiber[Any] | None = None
+    closed = True
 
     def __init__(self) -> None:
         self.ready: deque[Any] = deque(maxlen=0)
@@ -82,6 +105,9 @@ class _Nobody:
 
     def watch_end(self, fiber: Fiber[Any], function: Callable[[Fiber[Any]], object]) -> None:
         call_back(function, fiber)
+
+    def finishing(self, fiber: Fiber[Any]) -> Finishing:
+        return Finishing(fiber)
 
 
 _NOBODY: Final = _Nobody()

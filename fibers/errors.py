@@ -24,6 +24,10 @@ class BusyError(RuntimeError):
     """Another fiber is at it, and two at once would disturb each other."""
 
 
+class ChannelClosed(Exception):
+    """The channel was closed: nothing can be sent any more, and what was sent before has been received."""
+
+
 class Cancelled(BaseException):
     """Raised in a cancelled fiber at its current and at every further blocking call. Let it pass."""
 

@@ -172,6 +172,7 @@ class Home(Protocol):
     thread: int
     ready: "deque[Any]"
     current: "Fiber[Any] | None"
+    closed: bool
 
     def wake(self, fiber: "Fiber[Any]") -> None: ...
     def cancel(self, fiber: "Fiber[Any]") -> None: ...
@@ -179,6 +180,7 @@ class Home(Protocol):
     def ring(self, fiber: "Fiber[Any]") -> None: ...
     def join(self, fiber: "Fiber[Any]", timeout: float | None) -> None: ...
     def watch_end(self, fiber: "Fiber[Any]", function: "Callable[[Fiber[Any]], object]") -> None: ...
+    def finishing(self, fiber: "Fiber[Any]") -> Any: ...
 
 
 class Report:
@@ -230,6 +232,7 @@ class Fiber(Generic[T]):
         "alarm",
         "deadline",
         "greenlet",
+        "handed",
         "home",
         "interrupt",
         "outcome",
@@ -242,11 +245,12 @@ class Fiber(Generic[T]):
     )
 
     # Assigned when first needed, not in __init__, which stands on the path of every spawn: `deadline` by waits for files,
-    # `since` by each wait, `home` (the carrier) at the start, `_result` at the end.
+    # `since` by each wait, `home` (the carrier) at the start, `_result` at the end, `handed` by channels.
     _result: T
     deadline: float
     since: float  # when it began to wait, to the turn of the loop: of the last wait
     home: Greenlet | None
+    handed: Any  # what it was woken with (channel.py)
 
     def __init__(
         self,
@@ -363,6 +367,10 @@ class Fiber(Generic[T]):
             ended.__cause__ = error
             return ended
         return error
+
+    def finishing(self) -> Any:
+        """For `select`: the case that it is done, however it ended. Its value is the fiber."""
+        return self.scheduler.finishing(self)
 
     def cancel(self) -> None:
         """Ask it to stop: Cancelled is raised at its current and every further blocking call.

@@ -198,6 +198,7 @@ def _after_fork_in_child() -> None:
     scheduler = state.scheduler
     for other in list(_schedulers):
         if other is not scheduler:
+            other.closed = True  # its fibers may stand in lines here still: nobody is to hand them anything
             _schedulers.discard(other)
     if scheduler is not None and not scheduler.closed:
         scheduler.after_fork()

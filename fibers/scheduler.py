@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from greenlet import getcurrent
 
 from .carriers import Carriers
-from .endings import bury, call_back, end_of
+from .endings import Finishing, bury, call_back, end_of
 from .errors import Cancelled, LoopClosedError, OwnershipError
 from .eventloop import new_loop
 from .eventloop.clock import FOREVER
@@ -105,6 +105,15 @@ class Scheduler(Carriers):
             self.ready.append(fiber)
         else:
             self.post(self.arrive, fiber)
+
+    def wake_again(self, fiber: Fiber[Any] | None) -> None:
+        """A signal handler has raised in fiber code of this thread which was about to wake a fiber of any, or had just done
+        so. Followed by `_strike`, which sees to those of this thread.
+        """
+        if fiber is not None and fiber.scheduler is not self:
+            other: Any = fiber.scheduler
+            other.struck = True  # from now on it looks whether who is woken has been woken before
+            other.post(other.arrive, fiber)
 
     # -- asking from outside --------------------------------------------------------------------------------------
 
@@ -251,6 +260,9 @@ class Scheduler(Carriers):
                 call_back(function, fiber)
             else:
                 self.ask(call_back, function, fiber)
+
+    def finishing(self, fiber: Fiber[Any]) -> Finishing:
+        return Finishing(fiber)
 
     # -- interrupts of the process ----------------------------------------------------------------------------------
 

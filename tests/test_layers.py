@@ -51,6 +51,7 @@ FLOORS = [
             "guard",
             "carrierpool",
             "tracebacks",
+            "choosing",
             "carriers",
             "endings",
             "scheduler",
@@ -58,6 +59,8 @@ FLOORS = [
             "cancel",
             "lifecycle",
             "lowlevel",
+            "readiness",
+            "selecting",
             "dump",
         ],
         third_party=["greenlet"],
@@ -66,7 +69,7 @@ FLOORS = [
     Floor(
         2,
         "sync",
-        ["threads", "sync", "sync/*", "channel", "group", "pools", "gathering", "deadlock", "signals"],
+        ["threads", "sync", "sync/*", "passage", "channel", "group", "pools", "gathering", "deadlock", "signals"],
         third_party=["greenlet"],
     ),
     Floor(

@@ -22,8 +22,9 @@ class Descriptor(Handle):
         """In a forked child: nobody waits, nothing is registered, anything may be ready."""
         self.owned = False
         self.registered = 0
+        self.observed = False
         for direction in (self.reading, self.writing):
-            direction.waiter = direction.queue = direction.timer = direction.holder = None
+            direction.waiter = direction.queue = direction.timer = direction.holder = direction.observers = None
             direction.alarm = FOREVER
             direction.armed = False
             direction.edges += 1

@@ -180,6 +180,8 @@ class LibeventLoop(LibeventFiles):
                 if waiter is not None:
                     target.waiter = None
                     append(waiter)
+                if target.observers:
+                    target.notify()
             elif target.__class__ is Group:
                 groups[target] = None
                 continue

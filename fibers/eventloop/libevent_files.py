@@ -58,7 +58,7 @@ class LibeventHandle(Handle):
     def __init__(self, fd: int, loop: "LibeventFiles", siblings: "list[LibeventHandle]") -> None:
         self.fd = fd
         self.loop: LibeventFiles = loop
-        self.closed = False
+        self.closed = self.observed = False
         self.reading = LibeventDirection(self, READ, loop)
         self.writing = LibeventDirection(self, WRITE, loop)
         self.siblings = siblings
@@ -73,8 +73,10 @@ class LibeventHandle(Handle):
 
     def forget_all(self) -> None:
         """In a forked child: nobody waits, and no event is ours to touch."""
+        self.observed = False
         for direction in (self.reading, self.writing):
             direction.waiter = direction.queue = direction.timer = direction.holder = direction.event = None
+            direction.observers = None
             direction.alarm = FOREVER
             direction.asked = False
             direction.edges += 1

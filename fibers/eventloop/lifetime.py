@@ -53,16 +53,14 @@ class LifetimeFiles(EventLoop):
             owner = handle.loop
             if owner is self:
                 return handle
-            if (
-                isinstance(handle, Descriptor)
-                and handle.owned
-                and isinstance(owner, LifetimeFiles)
-                and not owner.closed
-            ):
-                if ownership.STRICT or handle.pending():
-                    raise ownership.refuse(handle, self.thread)
-                owner._evict(handle, RETRY)
-                self.stats.moves += 1
+            if isinstance(handle, Descriptor) and isinstance(owner, LifetimeFiles) and not owner.closed:
+                if handle.owned:
+                    if ownership.STRICT or handle.pending():
+                        raise ownership.refuse(handle, self.thread)
+                    owner._evict(handle, RETRY)
+                    self.stats.moves += 1
+                else:
+                    handle.mark_closed()  # its thread may be about to wait for the first time: let it ask again
             return Descriptor(handle.fd, self)
 
     def watch(self, direction: Direction, deadline: float) -> bool:

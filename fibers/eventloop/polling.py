@@ -157,7 +157,7 @@ class PollingLoop(LifetimeFiles):
         level = not poller.edge_triggered
         for fd, bits in events:
             handle = table.get(fd)
-            if handle is None or level:
+            if level or handle is None or handle.observed:
                 if not self._unusual(fd, bits, handle):
                     continue
                 assert handle is not None
@@ -194,9 +194,12 @@ class PollingLoop(LifetimeFiles):
             self._evict(handle, CLOSED)
             return False
         for direction, mask in ((handle.reading, poller.READABLE), (handle.writing, poller.WRITABLE)):
-            if bits & mask and direction.armed:
-                direction.armed = False  # a level-triggered poller forgets what it has reported
-                handle.registered &= ~direction.interest
+            if bits & mask:
+                if direction.armed and not poller.edge_triggered:
+                    direction.armed = False  # a level-triggered poller forgets what it has reported
+                    handle.registered &= ~direction.interest
+                if direction.observers:
+                    direction.notify()
         return True
 
     def _expire(self, now: float) -> None:
@@ -226,6 +229,7 @@ class PollingLoop(LifetimeFiles):
                         if waiter is not None:
                             direction.waiter = None
                             self.ready.append(waiter)
+                        direction.notify()
                         if (
                             not self._poller.edge_triggered
                         ):  # it has forgotten what it reported; to ask twice is harmless

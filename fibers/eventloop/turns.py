@@ -17,6 +17,10 @@ The latch says whether trying is worth it: `edges != drained`. Only the loop add
 event of this direction. A caller reads `edges` *before* its system call and, if the call came up short, writes what
 it read into `drained`. An edge that arrives in between leaves the two different, so no thread can clear another's
 edge. At first they differ: nobody has tried yet.
+
+Who only wants to know when a file becomes ready, and is not going to touch it (a select over several files), takes no
+turn: it *observes*. Every edge is told to all observers, beside the one waiter; they are woken for nothing if somebody else
+has been quicker, and look for themselves.
 """
 
 from collections import deque
@@ -47,6 +51,13 @@ class Home(Protocol):
     def release(self, handle: "Handle", finish: Callable[[], None]) -> None: ...
 
 
+class Observer(Protocol):
+    """Who wants to be told of the edges of a direction."""
+
+    def notice(self) -> None:
+        """There was an edge, or the file was closed, or its registration changed: look again. In the loop's thread."""
+
+
 class Calling:
     """The type of CALLING; see the module's text."""
 
@@ -57,6 +68,8 @@ class Calling:
 
 
 CALLING: Final = Calling()
+
+_ABSENT: Final = object()
 
 
 class Direction:
@@ -77,6 +90,7 @@ class Direction:
         "holder",
         "interest",
         "loop",
+        "observers",
         "queue",
         "timer",
         "waiter",
@@ -91,6 +105,7 @@ class Direction:
         self.holder: Waiter | Calling | None = None
         self.waiter: Waiter | None = None  # the holder, while it waits for an edge
         self.queue: deque[Waiter] | None = None  # who waits for the turn
+        self.observers: dict[Observer, None] | None = None
         self.alarm = FOREVER  # the deadline of `timer`
         self.timer: Timer | None = None  # no later than the earliest deadline among waiter and queue
         self.armed = False  # the kernel will report the next edge; nothing to do before a wait
@@ -120,12 +135,35 @@ class Direction:
             self.waiter = None
             assert self.loop is not None
             self.loop.unwatch(self)
+            if self.observers and not self.armed:
+                self.notify()  # they have to see to it that it is watched
             return True
         queue = self.queue
         if queue and waiter in queue:
             queue.remove(waiter)
             return True
         return False
+
+    def observe(self, observer: Observer) -> None:
+        """Tell it of every edge from now on. The caller then makes sure that the direction is watched."""
+        if self.observers is None:
+            self.observers = {}
+        self.observers[observer] = None
+        self.handle.observed = True
+
+    def unobserve(self, observer: Observer) -> None:
+        """Do not any more. May be done again."""
+        if not self.observers or self.observers.pop(observer, _ABSENT) is _ABSENT or self.observers:
+            return
+        handle = self.handle
+        handle.observed = bool(handle.reading.observers or handle.writing.observers)
+        if self.waiter is None and self.loop is not None and not self.closed and not self.loop.closed:
+            self.loop.unwatch(self)
+
+    def notify(self) -> None:
+        """Tell the observers."""
+        for observer in list(self.observers or ()):
+            observer.notice()
 
     def holds(self, waiter: Waiter) -> bool:
         """Does it wait here?"""
@@ -182,6 +220,7 @@ class Direction:
         for waiter in queue or ():
             waiter.outcome = outcome
             loop.ready.append(waiter)
+        self.notify()
 
 
 class Handle:
@@ -192,12 +231,13 @@ class Handle:
     timer) can never hit the new one, nor a later file of the same number.
     """
 
-    __slots__ = ("closed", "fd", "loop", "reading", "writing")
+    __slots__ = ("closed", "fd", "loop", "observed", "reading", "writing")
 
     def __init__(self, fd: int, loop: Home | None) -> None:
         self.fd = fd
         self.loop = loop
         self.closed = False
+        self.observed = False  # in either direction
         self.reading = Direction(self, READ, loop)
         self.writing = Direction(self, WRITE, loop)
 

@@ -23,7 +23,9 @@ from socket import EAGAIN, EBADF, EWOULDBLOCK, AddressInfo, MsgFlag, SocketIO  #
 from stat import S_ISREG
 from typing import Any, Self
 
-from ..errors import ClosedError
+from ..errors import ClosedError, OwnershipError
+from ..eventloop import READ, Direction, EventLoop, ownership
+from ..readiness import finders
 from ..scheduler import check_seconds
 from . import connecting, operations
 from . import state as _state
@@ -117,6 +119,27 @@ class socket(std.socket):  # noqa: N801
 
 
 SocketType = socket
+
+
+def _observed(file: Any, interest: int, loop: EventLoop) -> Direction | None:
+    """For `readable` and `writable`: the direction of a socket of ours. None also if it has to be borrowed."""
+    state = _state.states.get(id(file))
+    if state is None:
+        if not isinstance(file, socket):
+            return None
+        state = adopt(file)
+    direction = state.reading if interest == READ else state.writing
+    if direction.loop is loop and not direction.closed:
+        return direction
+    try:
+        return _state.claim(state, direction, loop)
+    except OwnershipError:  # another thread waits for it at this moment
+        if ownership.STRICT:
+            raise
+        return None
+
+
+finders.append(_observed)
 
 
 def _open_state(sock: socket) -> _state.State:

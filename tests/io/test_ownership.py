@@ -13,6 +13,7 @@ anything, and no wait is needed       the operation completes; no loop is involv
 
 import re
 import socket as std
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from textwrap import dedent
@@ -21,11 +22,13 @@ from typing import Any
 import pytest
 from support.backends import lifetime_only
 from support.process import run_python
+from support.scale import scaled
 
 import fibers
 from fibers import OwnershipError
+from fibers.eventloop import FOREVER
 from fibers.io import socket
-from fibers.io.state import state_of
+from fibers.io.state import claim, state_of
 from fibers.scheduler import get_scheduler
 from fibers.threads import to_thread
 
@@ -225,6 +228,61 @@ def test_files_of_a_loop_that_ended_with_fibers_in_them_are_free(pair: Pair) -> 
 
     elsewhere(leave_a_reader)
     waited_here(a, b)
+
+
+@lifetime_only
+def test_who_was_about_to_wait_for_the_first_time_asks_again_if_another_thread_was_quicker(pair: Pair) -> None:
+    """Between its claim and its registration the fd became another loop's. It used to evict that one, as CLOSED."""
+    a, b = pair
+    scheduler = get_scheduler()
+    me = scheduler.current
+    assert me is not None
+    mine = claim(state_of(a), state_of(a).reading, scheduler.loop)
+    got: list[Any] = []
+    thread = threading.Thread(target=lambda: got.append(a.recv(1)))
+    thread.start()
+    while state_of(a).reading.waiter is None:
+        fibers.yield_now()
+    assert scheduler.watch(me, mine, FOREVER) is False
+    with pytest.raises(OwnershipError):
+        a.recv(1)
+    b.send(b"x")
+    thread.join(5)
+    assert got == [b"x"]
+    waited_here(a, b)
+
+
+@lifetime_only
+def test_threads_that_begin_to_wait_for_a_file_at_the_same_moment_never_find_it_closed() -> None:
+    ends: set[str] = set()
+    barrier = threading.Barrier(3)
+
+    def read(sock: socket.socket) -> None:
+        barrier.wait(10)
+        try:
+            ends.add(repr(sock.recv(1)))
+        except (OwnershipError, OSError) as error:
+            ends.add(type(error).__name__)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(scaled(4000, least=100)):
+            a, b = socket.socketpair()
+            threads = [threading.Thread(target=read, args=(a,)) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            barrier.wait(10)
+            b.send(b"xx")
+            for thread in threads:
+                thread.join(10)
+            b.close()
+            while a.recv(10):
+                pass
+            a.close()
+    finally:
+        sys.setswitchinterval(before)
+    assert ends <= {repr(b"x"), "OwnershipError"}
 
 
 def test_closed_says_closed_and_not_whose_it_was(pair: Pair) -> None:
