@@ -83,7 +83,7 @@ def test_sdist_holds_what_a_packager_needs(dist: Path) -> None:
     (path,) = dist.glob("fibers_runtime-*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    wanted = {"fibers/py.typed", "fibers/__init__.py", "tests/conftest.py", "tests/support/leaks.py"}
+    wanted = {"fibers/py.typed", "fibers/__init__.py", "tests/conftest.py", "tests/support/process.py"}
     wanted |= {"pyproject.toml", "Makefile", "README.md", "RFC.md", "CHANGELOG.md", "LICENSE", ".ci/run"}
     assert wanted - names == set()
     assert [name for name in names if "__pycache__" in name or name.startswith((".venv", ".git/"))] == []
