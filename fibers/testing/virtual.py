@@ -122,6 +122,8 @@ class VirtualLoop(PollingLoop):
             left = min(left, max(0.0, self._alarm[0] - now))
         self._patience.limit = None if left == FOREVER else left
         super().turn(True)
+        if self.ready:
+            self._since = None
 
     def _running_threads(self) -> list[threading.Thread]:
         if not self.time.watch_threads:

@@ -19,6 +19,7 @@ from enum import Enum
 from typing import Final
 
 from ...eventloop.clock import FOREVER, Clock
+from ...guard import guard
 from ...scheduler import check_seconds
 from ...waitqueue import WaitQueue
 
@@ -39,15 +40,16 @@ class News(Enum):
 
 
 class Link:
-    """How one direction behaves. May be changed at any time; what is on its way already is not affected.
+    """How one direction behaves. May be changed at any time; the delay of what is on its way already stays as it was.
 
     `latency`: seconds that everything takes, or a function that returns them (order is kept); infinity: what is sent from
     now on never arrives. `bandwidth`: bytes per second; None: no limit. `capacity`: bytes that are on their way or have
     arrived and were not received; a sender waits for room. `max_send` and `max_receive`: at most so many bytes are taken
-    by one send, or given by one receive; None: no limit. Raises TypeError or ValueError for what makes no sense.
+    by one send, or given by one receive; None: no limit. While `held` is true nothing arrives; afterwards all that is due
+    does at once. Raises TypeError or ValueError for what makes no sense.
     """
 
-    __slots__ = ("_bandwidth", "_capacity", "_latency", "_max_receive", "_max_send")
+    __slots__ = ("_bandwidth", "_capacity", "_held", "_latency", "_max_receive", "_max_send", "on_change")
 
     def __init__(
         self,
@@ -57,6 +59,8 @@ class Link:
         max_send: int | None = None,
         max_receive: int | None = None,
     ) -> None:
+        self.on_change: Callable[[], None] | None = None  # tells the flow
+        self._held = False
         self.latency = latency
         self.bandwidth = bandwidth
         self.capacity = capacity
@@ -88,6 +92,7 @@ class Link:
     @capacity.setter
     def capacity(self, capacity: int) -> None:
         self._capacity = _count("capacity", capacity)
+        self._changed()
 
     @property
     def max_send(self) -> int | None:
@@ -104,6 +109,19 @@ class Link:
     @max_receive.setter
     def max_receive(self, size: int | None) -> None:
         self._max_receive = None if size is None else _count("max_receive", size)
+
+    @property
+    def held(self) -> bool:
+        return self._held
+
+    @held.setter
+    def held(self, held: bool) -> None:
+        self._held = bool(held)
+        self._changed()
+
+    def _changed(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
 
     def delay(self) -> float:
         """The latency of what is sent now, in seconds."""
@@ -131,7 +149,6 @@ class Flow:
         "_clock",
         "_flight",
         "_flying",
-        "_held",
         "_last_arrival",
         "buffer",
         "deaf",
@@ -151,7 +168,6 @@ class Flow:
         self.link = link
         self._flight: deque[tuple[float, bytes | News]] = deque()
         self._flying = 0  # bytes in it
-        self._held = False
         self._busy_until = -FOREVER  # when the last byte has been put on the wire
         self._last_arrival = -FOREVER
         self.version = 0  # changes with everything that might end a wait
@@ -165,6 +181,7 @@ class Flow:
         self.dropped = False  # the receiver of this flow is closed; what arrives is thrown away
         self.readers = WaitQueue()  # the fiber that waits for bytes or news
         self.writers = WaitQueue()  # the fiber that waits for room
+        link.on_change = self.link_changed
 
     # -- the sender's side ----------------------------------------------------------------------------------------
 
@@ -177,6 +194,7 @@ class Flow:
     def send(self, data: bytes, delay: float) -> None:
         """`data` fits. `delay` is `link.delay()`."""
         bandwidth = self.link.bandwidth
+        self._flying += len(data)
         if self.dropped:
             return
         if bandwidth is None:
@@ -186,7 +204,6 @@ class Flow:
                 piece = data[start : start + SEGMENT]
                 self._busy_until = max(self._busy_until, self._clock()) + len(piece) / bandwidth
                 self._launch(piece, self._busy_until + delay)
-        self._flying += len(data)
         self.changed(self.readers)
 
     def tell(self, news: News, delay: float) -> None:
@@ -203,7 +220,7 @@ class Flow:
     def settle(self) -> None:
         """Look what has arrived."""
         flight = self._flight
-        if not flight or self._held:
+        if not flight or self.link.held:
             return
         now = self._clock()
         while flight and flight[0][0] <= now:
@@ -211,8 +228,7 @@ class Flow:
             self.version += 1
             if isinstance(item, bytes):
                 self._flying -= len(item)
-                if not self.dropped:
-                    self.buffer += item
+                self.buffer += item
                 continue
             if item is News.DEAF:
                 self.deaf = True
@@ -224,7 +240,7 @@ class Flow:
 
     def next_arrival(self) -> float:
         """When there will be more; FOREVER if nothing is on its way. After `settle`."""
-        return self._flight[0][0] if self._flight and not self._held else FOREVER
+        return self._flight[0][0] if self._flight and not self.link.held else FOREVER
 
     def take(self, size: int, peek: bool) -> bytes:
         """Bytes from the buffer, at most `size` and what the link gives at once; b"" if there are none."""
@@ -236,15 +252,16 @@ class Flow:
         return data
 
     def drop(self) -> bool:
-        """The receiver is closed. Was there anything that it has not received?"""
+        """The receiver is closed. Was there anything that it has not received?
+
+        What is on its way, and what is still sent, is never received: it takes up room until the sender hears of it.
+        """
         self.settle()
-        unread = bool(self.buffer or self._flying)
-        self.dropped = True
+        self._flying += len(self.buffer)
         self.buffer.clear()
         self._flight = deque((arrival, item) for arrival, item in self._flight if isinstance(item, News))
-        self._flying = 0
-        self.changed(self.writers)
-        return unread
+        self.dropped = True
+        return self._flying > 0
 
     def raise_reset(self) -> None:
         """Raise the error that the other end was reset, if there is one. Once: afterwards the data has just ended."""
@@ -252,12 +269,13 @@ class Flow:
             self.reset = False
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 
-    # -- outages ------------------------------------------------------------------------------------------------------
+    # -- both -----------------------------------------------------------------------------------------------------
 
-    def hold(self, held: bool) -> None:
-        """Nothing arrives while it is held; afterwards all that is due arrives at once."""
-        self._held = held
-        self.changed(self.readers)
+    def link_changed(self) -> None:
+        """The link behaves otherwise from now on."""
+        with guard:
+            self.changed(self.readers)
+            self.changed(self.writers)
 
     def changed(self, queue: WaitQueue) -> None:
         """Something that a fiber in `queue` may wait for has changed."""

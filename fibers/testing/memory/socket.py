@@ -115,6 +115,8 @@ class MemorySocket(Waiting):
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """As `socket.recv_into`."""
         view = memoryview(buffer).cast("B")
+        if view.readonly:
+            raise TypeError(f"recv_into() needs a buffer that can be written, not {type(buffer).__name__}")
         if nbytes < 0:
             raise ValueError("negative buffersize in recv_into")
         if nbytes > len(view):
@@ -224,11 +226,14 @@ class MemorySocket(Waiting):
 
     def _real_close(self, news: News = News.GONE) -> None:
         if not self._closed:
-            delay = self._to_peer.link.delay()
-            self._closed = True
-            _hang_up(self._from_peer, self._to_peer, news, delay)
-            with guard:
-                self._wake_own()
+            delay = 0.0
+            try:
+                delay = self._to_peer.link.delay()
+            finally:
+                self._closed = True
+                _hang_up(self._from_peer, self._to_peer, news, delay)
+                with guard:
+                    self._wake_own()
 
     def _decref_socketios(self) -> None:
         self._io_refs -= 1
