@@ -55,8 +55,8 @@ __tracebackhide__ = True
 #: Seconds that fibers which are about to end get before they count as left behind.
 _SETTLE: Final = 1.0
 _PACKAGE: Final = os.path.dirname(os.path.dirname(__file__)) + os.sep
-#: Lines of a picture that say where pytest stands.
-_OF_PYTEST: Final = re.compile(rf" +at (<frozen runpy>|.*/(_?pytest|pluggy)/[\w/]+\.py|{re.escape(_PACKAGE)}.*):")
+#: Lines of a picture that say where pytest and the runtime stand.
+_NOT_THE_PROGRAM: Final = re.compile(rf" +at (<frozen runpy>|.*/(_?pytest|pluggy)/[\w/]+\.py|{re.escape(_PACKAGE)}.*):")
 _MODES: Final = ("strict", "auto")
 
 
@@ -239,7 +239,12 @@ def _picture(least: int = 2) -> str | None:
     """What the fibers do, if there are at least so many, and where they stand in the program."""
     if len(all_fibers()) < least:
         return None
-    return "\n".join(line for line in picture().splitlines() if not _OF_PYTEST.match(line))
+    return _of_the_program(picture())
+
+
+def _of_the_program(text: str) -> str:
+    """A picture without the lines that say where pytest and the runtime stand."""
+    return "\n".join(line for line in text.splitlines() if not _NOT_THE_PROGRAM.match(line))
 
 
 def _wait(scheduler: Scheduler, test: Fiber[None], notes: _Notes) -> None:
@@ -262,6 +267,7 @@ def _wait(scheduler: Scheduler, test: Fiber[None], notes: _Notes) -> None:
         raise TimeoutError(f"the test was not done after {timeout:g} seconds") from test._error
     except (DeadlockError, VirtualClockError) as error:  # they have a picture
         notes.picture = ""
+        error.args = (_of_the_program(str(error)),)
         raise error.with_traceback(None)  # noqa: B904 - where main stood when it came is no news
     except BaseException:
         notes.picture = _picture()

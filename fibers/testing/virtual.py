@@ -151,16 +151,16 @@ class VirtualLoop(PollingLoop):
         for fiber in [scheduler.main, *scheduler.fibers]:
             if isinstance(fiber.waiting, Direction):
                 reasons.append(f"fiber {fiber.name!r} waits for {awaited(fiber)}")
-        remedy = "in-memory sockets (memory_pair, memory_network) obey a virtual clock, real files do not"
+        remedy = "In-memory sockets (memory_pair, memory_network) obey a virtual clock, real files do not"
         if not reasons and threads:
             reasons = [f"thread {thread.name!r} is alive and may wake a fiber" for thread in threads]
-            remedy = "let the threads end, or make the clock with watch_threads=False"
+            remedy = "Let the threads end, or make the clock with watch_threads=False"
         elif not reasons and deadline is not None:
             reasons = ["it does not jump by itself (auto=False)"]
-            remedy = "call its advance()"
+            remedy = "Call its advance()"
         elif not reasons:
             reasons = ["nothing is left that could happen: no fiber has a deadline"]
-            remedy = "somebody has to wake these fibers"
+            remedy = "Somebody has to wake these fibers"
         text = (
             f"virtual time has stood still at {self.time():.6f} for {self.time.patience:g} real seconds: "
             f"{'; '.join(reasons)}. {remedy}.\n{of_thread(scheduler)}"
