@@ -427,7 +427,7 @@ def test_failures_are_told_with_what_the_fibers_do(failures: str) -> None:
         r"TimeoutError: the test was not done after 0\.1 seconds",
         r"fiber 'test_hangs' has waited \d\.\d+ s for lowlevel.unpark",
         r"at .*\.py:\d+ in stuck",
-        r">       lowlevel\.park\(\)\nE       fibers\.errors\.Cancelled",
+        r"> +lowlevel\.park\(\)\nE +fibers\.errors\.Cancelled",
         "has been unwound",
     )
     assert "def park(" not in text, "the sources of the runtime say nothing to the reader"
@@ -445,7 +445,7 @@ def test_failures_are_told_with_what_the_fibers_do(failures: str) -> None:
         "memory_pair",
     )
     told("TestUnit.test_unit_fails", "False is not true", "fiber 'helper of unit' has waited")
-    text = told("test_dies_of_an_error_of_the_runtime", r">       left\.recv\(1\)\nE       TimeoutError: timed out")
+    text = told("test_dies_of_an_error_of_the_runtime", r"> +left\.recv\(1\)\nE +TimeoutError: timed out")
     assert "blocking(" not in text
     told("test_leaks", r"the test left behind:\n  fd \d+: ")
     assert "test left behind" not in section(failures, "test_fails_and_leaks")
