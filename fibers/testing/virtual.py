@@ -100,8 +100,8 @@ class VirtualLoop(PollingLoop):
         """Nobody is ready: let time pass, virtual if possible."""
         workers = busy_workers() > 0
         threads = self._running_threads()
-        if self._inbox:
-            return
+        if self._inbox or self.ready:
+            return  # by a worker just now, or by a finaliser
         deadline = self.timers.next_deadline()
         if self.time.auto and deadline is not None and not (workers or threads or self._watched()):
             self.time.jump(deadline)
