@@ -172,6 +172,7 @@ class Life:
         self.model = model
         self.depth = depth
         self.tokens: list[tuple[ContextVar[int], Token[int], int]] = []
+        self.children: list[fibers.Fiber[None]] = []
 
     def check(self) -> None:
         for variable in VARIABLES:
@@ -184,6 +185,8 @@ class Life:
         for _ in range(steps):
             self.draw.choice(actions)()
             self.check()
+        for child in self.children:
+            child.result()
 
     def set(self) -> None:
         variable, value = self.draw.choice(VARIABLES), self.draw.randrange(1_000_000)
@@ -213,6 +216,8 @@ class Life:
         fiber = fibers.spawn(child.live, 6)
         if self.draw.random() < 0.5:
             fiber.result()
+        else:
+            self.children.append(fiber)
 
     def hand_over(self) -> None:
         """Two fibers in one context, one after the other, and what the first has set is there for the second."""
