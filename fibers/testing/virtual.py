@@ -23,7 +23,7 @@ from time import monotonic
 from typing import Any, Final
 
 from ..dump import awaited, of_thread
-from ..eventloop import BACKEND, BACKENDS, CHECKED, _class, _default
+from ..eventloop import BACKEND, BACKENDS, CHECKED, DEFAULT, _class
 from ..eventloop.checked import CheckedPollingLoop
 from ..eventloop.checked_poller import CheckedPoller
 from ..eventloop.clock import FOREVER
@@ -67,14 +67,17 @@ class VirtualLoop(PollingLoop):
         self._threads = set(threading.enumerate())
         self._since: float | None = None  # when, in real time, nothing was left to do
         self._alarm: tuple[float, Callable[[], object]] | None = None
-        make = _class(_default() if backend == "libevent" else backend)
-        checked = isinstance(self, CheckedPollingLoop)
-        super().__init__(lambda: self._patient(CheckedPoller(make()) if checked else make()), clock)
+        make: Any = _class(DEFAULT if backend == "libevent" else backend)
+        if isinstance(self, CheckedPollingLoop):
+            super().__init__(lambda: CheckedPoller(make()), clock)
+        else:
+            super().__init__(make, clock)
         self.name = f"virtual {self.name}"
 
-    def _patient(self, poller: Any) -> Any:
-        self._patience = _Patient(poller)
-        return self._patience
+    def _open(self) -> None:
+        super()._open()
+        patient: Any = _Patient(self._poller)
+        self._poller = self._patience = patient
 
     def next_deadline(self) -> float | None:
         return self.timers.next_deadline()

@@ -22,13 +22,22 @@ CHILD_S = 60
 
 @pytest.fixture(autouse=True)
 def _environment(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The package of this repository; no options from outside."""
+    """The package of this repository, its plugin and no other (that takes a second per child); no options from outside."""
     for name in ("PYTEST_ADDOPTS", "CI", "GITHUB_ACTIONS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_PLUGINS", "fibers.testing.plugin")
     pytester.makeini(
         "[pytest]\naddopts = -p no:cacheprovider --strict-markers --strict-config\nfilterwarnings = error\n"
     )
+
+
+@pytest.fixture
+def _as_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All plugins, by their entry points."""
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    monkeypatch.delenv("PYTEST_PLUGINS")
 
 
 def run(pytester: pytest.Pytester, *options: str) -> tuple[pytest.RunResult, str]:
@@ -45,6 +54,7 @@ def section(text: str, test: str) -> str:
 # -- what works -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("_as_installed")
 def test_marked_tests_run_in_a_fiber_and_fixtures_in_main(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
@@ -270,6 +280,7 @@ def test_a_time_limit_is_real(virtual_clock):
     result.assert_outcomes(passed=6)
 
 
+@pytest.mark.usefixtures("_as_installed")
 def test_it_can_be_switched_off(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_plain(): pass")
     result, text = run(pytester, "-p", "no:fibers", "--fibers-seed=1")
