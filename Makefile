@@ -44,8 +44,8 @@ format: $(VENV)/.ready-dev ## rewrite files in the project's format
 types: $(VENV)/.ready-dev ## mypy --strict
 	@$(PY) -m mypy
 
-examples: $(VENV)/.ready-dev ## run every example and every block of the README
-	@$(PYTEST) tests/test_examples.py tests/test_readme.py $(ARGS)
+examples: $(VENV)/.ready-dev ## run every example, every block of the README and of docs
+	@$(PYTEST) tests/test_examples.py tests/test_readme.py tests/testing/test_docs.py $(ARGS)
 
 test-backends: $(VENV)/.ready-dev ## the whole suite on every event loop usable here (TEST_BACKENDS="poll libevent")
 	@backends="$(TEST_BACKENDS)"; \

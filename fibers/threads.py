@@ -119,6 +119,11 @@ def idle_workers() -> int:
     return len(_pool._idle)
 
 
+def busy_workers() -> int:
+    """How many threads of the pool are at work. 0 says that whatever they were asked for has been delivered."""
+    return _pool._count - len(_pool._idle)
+
+
 def _after_fork_in_child() -> None:
     """The threads, and whoever waited for them, are in the parent."""
     global _pool

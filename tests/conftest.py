@@ -5,11 +5,12 @@ from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import settings
-from support import leaks, tested
+from support import tested
 from support.scale import DERANDOMISED, SCALE, SEED, scaled
 
 import fibers
 import fibers.eventloop
+from fibers.testing import leaks
 
 # A shell that puts a job into the background may hand it SIGINT ignored, and every child inherits that: then no Ctrl-C
 # that a test sends would arrive. A handler of our own is reset to the default in each child.
@@ -62,10 +63,10 @@ def _leak_guard(request: pytest.FixtureRequest, _main_loop: None) -> Iterator[No
 
     A test that failed is left alone: its traceback holds its locals, and one report for one fault is enough.
     """
-    before = leaks.take(fibers.all_fibers)
+    before = leaks.take()
     yield
     if request.node.stash.get(_failed, False):
         return
-    lines = leaks.check(before, fibers.all_fibers, fibers.yield_now)
+    lines = leaks.check(before)
     if lines:
         pytest.fail("the test leaked\n  " + "\n  ".join(lines), pytrace=False)

@@ -109,7 +109,19 @@ FLOORS = [
             "backends/table",
             "backends/__init__",
             "info",
-            "testing",
+            "testing/leaks",
+            "testing/idle",
+            "testing/sequencer",
+            "testing/clock",
+            "testing/virtual",
+            "testing/shuffle",
+            "testing/runtime",
+            "testing/memory/flow",
+            "testing/memory/operation",
+            "testing/memory/socket",
+            "testing/memory/network",
+            "testing/memory/__init__",
+            "testing/__init__",
             "server",
             "http",
             "http/*",
@@ -124,6 +136,7 @@ FLOORS = [
         ],
         third_party=["greenlet"],
     ),
+    Floor(3, "pytest plugin", ["testing/plugin"], third_party=["greenlet", "pytest"]),
 ]
 
 # `fibers/__init__.py` shows what floors 1 and 2 offer, and the errors that they raise.

@@ -83,7 +83,8 @@ def test_sdist_holds_what_a_packager_needs(dist: Path) -> None:
     (path,) = dist.glob("fibers_runtime-*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    wanted = {"fibers/py.typed", "fibers/__init__.py", "tests/conftest.py", "tests/support/leaks.py"}
+    wanted = {"fibers/py.typed", "fibers/__init__.py", "tests/conftest.py", "tests/support/process.py"}
+    wanted |= {"docs/testing.md"}
     wanted |= {"pyproject.toml", "Makefile", "README.md", "RFC.md", "CHANGELOG.md", "LICENSE", ".ci/run"}
     assert wanted - names == set()
     assert [name for name in names if "__pycache__" in name or name.startswith((".venv", ".git/"))] == []
@@ -119,6 +120,19 @@ def test_installed_package_runs_away_from_its_sources(installed: Path, metadata:
     assert (Path(file).parent / "py.typed").is_file()
     assert version == of_metadata == metadata["Version"]
     assert answer == "42"
+
+
+def test_the_testing_kit_needs_no_pytest_and_pytest_finds_its_plugin(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "import importlib.metadata as m, importlib.util as u\n"
+        "import fibers\n"
+        "from fibers import testing\n"
+        "print(testing.run(lambda: fibers.sleep(3600) or fibers.current_time(), clock=testing.VirtualClock()))\n"
+        "print(u.find_spec('pytest'), [entry.value for entry in m.entry_points(group='pytest11')])\n"
+    )
+    hour, plugin = call(installed, "-I", "-c", code, cwd=tmp_path).splitlines()
+    assert hour == "3600.0"
+    assert plugin == "None ['fibers.testing.plugin']"
 
 
 def test_installed_package_answers_on_the_command_line(installed: Path, tmp_path: Path) -> None:

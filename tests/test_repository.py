@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.process import ROOT
 
-PAGES = ["README.md", "RFC.md", "CHANGELOG.md"]
+PAGES = ["README.md", "RFC.md", "CHANGELOG.md", "docs/testing.md"]
 _TARGET = re.compile(r"^([a-z-]+):(?!=).*?(?:## (.*))?$", re.MULTILINE)
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 

@@ -9,11 +9,11 @@ import re
 import threading
 
 import pytest
-from support import leaks
 from support.process import run_python
 from support.scale import scaled
 
 import fibers
+from fibers.testing import leaks
 
 PRELUDE = "import atexit, gc, sys, threading\nimport fibers\nfrom fibers.io import socket\n"
 

@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from support import leaks
 from support.process import run_python
 
 import fibers
 from fibers.eventloop import available, new_loop
 from fibers.scheduler import state
+from fibers.testing import leaks
 
 FOREVER = float("inf")
 USABLE = [name for name, reason in available().items() if reason is None]

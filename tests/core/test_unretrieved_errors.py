@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import fibers
+from fibers.testing import wait_all_parked
 
 FOREVER = float("inf")
 
@@ -139,7 +140,7 @@ def test_logged_at_the_end_of_the_thread_although_still_referenced(errors: list[
 
     def program() -> None:
         kept.append(fibers.spawn(fail, name="kept"))
-        fibers.sleep(0.001)
+        wait_all_parked()
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(program).result()
@@ -155,7 +156,7 @@ def test_logged_at_the_end_of_run(errors: list[str]) -> None:
 
     def main() -> None:
         kept.append(fibers.spawn(fail, name="kept"))
-        fibers.sleep(0.001)
+        wait_all_parked()
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(fibers.run, main).result()

@@ -212,7 +212,7 @@ class Tree:
         if place is None:
             return self._judge_face(where, arrow, file) if module == FACE else None
         if file == FACE:
-            if place[1] is self.law.floors[-1]:
+            if place[1].number == self.law.floors[-1].number:
                 return None
             return f"{where} must not import from the public face, {self.law.package}/__init__.py"
         target = self.law.place(file)
