@@ -65,6 +65,12 @@ def _state(scheduler: Scheduler, fiber: Fiber[Any], ready: set[Any]) -> str:
     return f"has waited {waited:.3f} s for {_awaited(fiber, place)}"
 
 
+def awaited(fiber: Fiber[Any]) -> str:
+    """What a fiber waits for."""
+    place = fiber.waiting
+    return "nothing" if place is None else _awaited(fiber, place)
+
+
 def _awaited(fiber: Fiber[Any], place: Any) -> str:
     """What a fiber waits for in that place."""
     if isinstance(place, Direction):
