@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from ..endings import bury
+from ..errors import Cancelled
 from ..eventloop.contract import EventLoop
-from ..lifecycle import _close, _schedulers, end_fibers
+from ..lifecycle import _close, end_fibers
 from ..scheduler import Scheduler, get_scheduler, state
 from .clock import VirtualClock
 from .shuffle import shuffle
@@ -51,13 +53,23 @@ def runtime(loop: EventLoop | None = None) -> Iterator[Scheduler]:
             finally:
                 _close(scheduler)
     finally:
-        state.scheduler, state.ending = outer, ending
-        if outer is not None:
-            if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        if outer is not None and os.getpid() != pid:  # a forked child has come back here
+            state.scheduler = state.ending = None
+            _forsake(outer)
+        else:
+            state.scheduler, state.ending = outer, ending
+            if outer is not None and ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
                 signal.signal(signal.SIGINT, outer.on_ctrl_c)
-            if os.getpid() != pid:  # a forked child has come back here: what was set aside is the parent's
-                outer.after_fork()
-                _schedulers.add(outer)
+
+
+def _forsake(scheduler: Scheduler) -> None:
+    """In a forked child: what was set aside goes on in the parent only. The thread's next use of fibers begins anew."""
+    scheduler.closed = True
+    for fiber in [scheduler.main, *scheduler.fibers]:
+        if not fiber.done():
+            bury(fiber, Cancelled("it lives on in the parent process only"))
+    scheduler.loop.after_fork()  # lets go of what it shares with the parent, without touching it
+    scheduler.loop.close()
 
 
 def run(main: Callable[..., T], *args: Any, clock: VirtualClock | None = None, seed: int | str | None = None) -> T:

@@ -13,6 +13,7 @@ from support.sockets import tcp_pair
 import fibers
 from fibers.errors import ClosedError
 from fibers.io import socket
+from fibers.io.stream import Stream
 from fibers.testing import memory_pair, wait_all_parked
 
 Pair = tuple[Any, Any]
@@ -451,6 +452,16 @@ def test_makefile(pair: Pair) -> None:
     right.close()
     assert both.read(1) == b""
     both.close()
+
+
+def test_streams_read_lines_from_it(pair: Pair) -> None:
+    left, right = pair
+    stream = Stream(right)
+    left.sendall(b"one\ntwo\nthr")
+    assert stream.read_until(b"\n") == b"one\n"
+    assert stream.read_until(b"\n") == b"two\n"
+    left.sendall(b"ee\n")
+    assert stream.read_until(b"\n") == b"three\n"
 
 
 def test_a_file_keeps_the_socket_open(pair: Pair) -> None:

@@ -462,18 +462,12 @@ def test_failures_are_told_with_what_the_fibers_do(failures: str) -> None:
     assert "test left behind" not in section(failures, "test_fails_and_leaks")
 
 
-def test_full_trace_shows_the_runtime(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        """
-import pytest
-from fibers import lowlevel
-
-@pytest.mark.fibers
-def test_times_out():
-    lowlevel.park(0.001)
-"""
-    )
-    assert "lowlevel.py" in section(run(pytester, "--full-trace")[1], "test_times_out")
+@pytest.mark.parametrize("full", [False, True])
+def test_the_inside_of_the_runtime_is_shown_on_demand(pytester: pytest.Pytester, full: bool) -> None:
+    pytester.makepyfile("import pytest, fibers\n@pytest.mark.fibers\ndef test_errs():\n    fibers.sleep(-1)\n")
+    text = section(run(pytester, *["--full-trace"] * full)[1], "test_errs")
+    assert ("scheduler.py" in text) is full
+    assert "ValueError: seconds must be 0 or more seconds, not -1" in text
 
 
 def test_mode_auto_and_a_time_limit_for_all_where_the_option_beats_the_ini_file(pytester: pytest.Pytester) -> None:
