@@ -24,11 +24,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..eventloop.turns import READ, Direction
+from ..dump import awaited
 from ..fiber import Fiber
 from ..lifecycle import all_fibers
 from ..runtime import yield_now
-from ..waitqueue import WaitQueue
 
 #: The threads of the worker pool (threads.py) are kept on purpose.
 POOL_PREFIX: Final = "fibers-worker"
@@ -107,17 +106,8 @@ def leak_guard() -> Iterator[None]:
 
 def describe(fiber: Fiber[Any]) -> str:
     """A fiber that is left, for a report."""
-    doing = f", waiting for {waits_for(fiber)}" if fiber.waiting is not None else ""
+    doing = f", waiting for {awaited(fiber)}" if fiber.waiting is not None else ""
     return f"fiber {fiber!r}{doing}, spawned at {fiber.spawned_at}"
-
-
-def waits_for(fiber: Fiber[Any]) -> str:
-    """What a waiting fiber waits for."""
-    place: Any = fiber.waiting
-    if isinstance(place, Direction):
-        return f"fd {place.handle.fd} ({'read' if place.interest == READ else 'write'})"
-    what = place.awaited(fiber) if isinstance(place, WaitQueue) else None
-    return repr(place if what is None else what)
 
 
 def _new_threads(before: Snapshot, after: Snapshot) -> list[threading.Thread]:

@@ -23,14 +23,12 @@ has spawned. What is left with the root of the test, or of its fixtures of funct
 """
 
 import inspect
-import os
 import random
 import re
 import shlex
 from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
 from functools import partial
-from types import TracebackType
 from typing import Any, Final
 
 import pytest
@@ -42,6 +40,7 @@ from ..fiber import Fiber
 from ..lifecycle import GRACE, all_fibers, end_fibers
 from ..runtime import spawn
 from ..scheduler import Scheduler, check_seconds, get_scheduler, state
+from ..tracebacks import PACKAGE
 from .clock import VirtualClock, VirtualClockError
 from .idle import wait_all_parked
 from .leaks import check, describe, take
@@ -54,9 +53,8 @@ __tracebackhide__ = True
 
 #: Seconds that fibers which are about to end get before they count as left behind.
 _SETTLE: Final = 1.0
-_PACKAGE: Final = os.path.dirname(os.path.dirname(__file__)) + os.sep
 #: Lines of a picture that say where pytest and the runtime stand.
-_NOT_THE_PROGRAM: Final = re.compile(rf" +at (<frozen runpy>|.*/(_?pytest|pluggy)/[\w/]+\.py|{re.escape(_PACKAGE)}.*):")
+_NOT_THE_PROGRAM: Final = re.compile(rf" +at (<frozen runpy>|.*/(_?pytest|pluggy)/[\w/]+\.py|{re.escape(PACKAGE)}.*):")
 _MODES: Final = ("strict", "auto")
 
 
@@ -209,25 +207,21 @@ def _test(item: pytest.Item, runtest: Callable[[], None], notes: _Notes) -> None
         if notes.picture is None:
             notes.picture = _picture()
         if not item.config.getoption("fulltrace", False):
-            error.__traceback__ = _to_the_call(error.__traceback__)
+            _end_at_the_call(error)
         raise
     if _has_failed(item):
         notes.picture = _picture()
 
 
-def _to_the_call(traceback: TracebackType | None) -> TracebackType | None:
-    """A traceback up to the call into this package: what goes on in there is not the reader's (--full-trace shows it)."""
-    entries: list[TracebackType] = []
+def _end_at_the_call(error: BaseException) -> None:
+    """Take this package's frames off the inner end of a traceback: what goes on in there is not the reader's."""
+    last, traceback = None, error.__traceback__
     while traceback is not None:
-        entries.append(traceback)
+        if not traceback.tb_frame.f_code.co_filename.startswith(PACKAGE):
+            last = traceback
         traceback = traceback.tb_next
-    own = len(entries)
-    while own and entries[own - 1].tb_frame.f_code.co_filename.startswith(_PACKAGE):
-        own -= 1
-    short: TracebackType | None = None
-    for entry in reversed(entries[:own] or entries):
-        short = TracebackType(short, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-    return short
+    if last is not None:
+        last.tb_next = None
 
 
 def _has_failed(item: pytest.Item) -> bool:

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
-from ..dump import of_thread
+from ..dump import awaited, of_thread
 from ..eventloop import BACKEND, BACKENDS, CHECKED, DEFAULT, _class
 from ..eventloop.checked import CheckedPollingLoop
 from ..eventloop.checked_poller import CheckedPoller
@@ -32,7 +32,7 @@ from ..eventloop.turns import Direction
 from ..scheduler import state
 from ..threads import busy_workers
 from .clock import VirtualClock, VirtualClockError
-from .leaks import POOL_PREFIX, waits_for
+from .leaks import POOL_PREFIX
 
 #: Seconds between two looks at threads that run.
 THREAD_SLICE: Final = 0.01
@@ -153,7 +153,7 @@ class VirtualLoop(PollingLoop):
         reasons = []
         for fiber in [scheduler.main, *scheduler.fibers]:
             if isinstance(fiber.waiting, Direction):
-                reasons.append(f"fiber {fiber.name!r} waits for {waits_for(fiber)}")
+                reasons.append(f"fiber {fiber.name!r} waits for {awaited(fiber)}")
         remedy = "In-memory sockets (memory_pair, memory_network) obey a virtual clock, real files do not"
         if not reasons and threads:
             reasons = [f"thread {thread.name!r} is alive and may wake a fiber" for thread in threads]
