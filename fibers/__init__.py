@@ -12,6 +12,7 @@ from .errors import (
     BusyError,
     Cancelled,
     ClosedError,
+    ContractError,
     DeadlockError,
     FiberCancelled,
     FiberKilled,
@@ -26,8 +27,8 @@ from .runtime import current, current_time, sleep, spawn, spawn_later, yield_now
 __version__ = "0.1.0.dev0"
 
 __all__ = [
-    "BusyError", "CancelScope", "Cancelled", "ClosedError", "DeadlockError", "Fiber", "FiberCancelled", "FiberKilled",
-    "LoopClosedError", "OwnershipError", "TaskGroup", "__version__", "all_fibers", "current", "current_deadline",
-    "current_time", "deadlock", "dump", "lowlevel", "move_on_after", "move_on_at", "run", "shield", "sleep", "spawn",
-    "spawn_later", "timeout", "timeout_at", "yield_now",
+    "BusyError", "CancelScope", "Cancelled", "ClosedError", "ContractError", "DeadlockError", "Fiber", "FiberCancelled",
+    "FiberKilled", "LoopClosedError", "OwnershipError", "TaskGroup", "__version__", "all_fibers", "current",
+    "current_deadline", "current_time", "deadlock", "dump", "lowlevel", "move_on_after", "move_on_at", "run", "shield",
+    "sleep", "spawn", "spawn_later", "timeout", "timeout_at", "yield_now",
 ]  # fmt: skip
