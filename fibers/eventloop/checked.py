@@ -60,6 +60,8 @@ from .waiter import Waiter
 
 _log: Final = logging.getLogger("fibers.eventloop")
 
+#: Where refusals come from: the modules of this package.
+_HERE: Final = __name__.rpartition(".")[0] + "."
 #: How many files and timers may be looked at in every turn.
 PER_TURN: Final = 1000
 #: A timer is lost when it is this late (seconds) …
@@ -101,8 +103,8 @@ class CheckedLoop(EventLoop):
         self._unschedule, self.unschedule = self.unschedule, self._checked_unschedule
         self._timers: dict[CheckedTarget, Timer] = {}
         self._posts: dict[CheckedPost, None] = {}
+        self._due_posts: Sequence[CheckedPost] = ()  # that have to run in this turn
         self._difference = self._waiters = self._fault = None
-        self.phase = OUTSIDE
 
     # -- what differs from loop to loop -------------------------------------------------------------------------
 
@@ -124,8 +126,9 @@ class CheckedLoop(EventLoop):
         self._check("turn")
         if self.phase is not OUTSIDE:
             raise ContractError("run nobody", f"a turn began while the loop was {self.phase}")
-        posts = [*self._posts]
+        self._due_posts = [*self._posts]
         began, made = self._time.last, self.stats.turns
+        self._waiters = None
         if self._skip:
             self._skip -= 1
         else:
@@ -133,7 +136,7 @@ class CheckedLoop(EventLoop):
             self._waiting = {id(waiter) for _, waiter in waiters}
         self._expired, self._last = False, (-FOREVER, 0)
         queue = self._queue
-        queue.begin(self._waiters is not None)
+        queue.begin(None if self._waiters is None else self._waiting)
         # No call stands in these lines, nor in those that undo them: a raising signal handler cannot part them.
         queue.append, queue.popleft = queue.judged_append, queue.judged_popleft  # type: ignore[method-assign]
         self.phase = DISPATCH
@@ -148,7 +151,7 @@ class CheckedLoop(EventLoop):
         del queue.append, queue.popleft
         self._disturbed = False
         try:
-            for post in posts:
+            for post in self._due_posts:
                 if not post.ran:
                     self.note("posts", f"{post!r} was posted before the turn, and has not run")
             if self.asleep:
@@ -160,6 +163,7 @@ class CheckedLoop(EventLoop):
                 self._skip = (len(self._waiters) + len(self._timers) + len(self.ready)) // PER_TURN
         finally:
             self._waiters = None
+            self._due_posts = ()
         self._raise_fault()
 
     def _struck(self) -> None:
@@ -235,17 +239,17 @@ class CheckedLoop(EventLoop):
             self.loop_below().close()
         finally:
             self.phase = OUTSIDE
+        ready = self._queue.ids()
         for direction, waiter in waiters:
             if direction.holds(waiter):
                 self.note("closed", f"{waiter!r} waits for fd {direction.handle.fd} in a closed loop")
-            elif not self._queue.holds(waiter):
+            elif id(waiter) not in ready:
                 self.note("lost", f"{waiter!r} waited for fd {direction.handle.fd} in a loop that was closed")
         for handle in self.handles():
             self.note("balance", f"the loop is closed, and knows fd {handle.fd} still")
         self._raise_fault()
 
     def after_fork(self) -> None:
-        self.phase = OUTSIDE
         self.loop_below().after_fork()
         self._start_over()
 
@@ -335,7 +339,7 @@ class CheckedLoop(EventLoop):
     # -- the rules ----------------------------------------------------------------------------------------------
 
     def _check(self, verb: str) -> None:
-        """For verbs of fiber code: its thread, an open loop, no dispatch."""
+        """For verbs that nothing inside a dispatch may call: also the thread, and that the loop is open."""
         self._check_thread(verb)
         if self.closed:
             raise ContractError("closed", f"{verb}() was called on a closed loop")
@@ -347,8 +351,11 @@ class CheckedLoop(EventLoop):
             raise foreign(self, f"{verb}() was called")
 
     def _disturb(self, error: BaseException) -> None:
-        """Something raised. What a verb may raise leaves the books in order; what a signal handler raises may not."""
-        if not isinstance(error, OSError | ValueError | RuntimeError):
+        """A verb has raised. A refusal leaves the books in order; what a signal handler raises in there may not."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        if trace is None or not trace.tb_frame.f_globals.get("__name__", "").startswith(_HERE):
             _Disturbances.count += 1
 
     def _all_waiters(self) -> list[tuple[Direction, Waiter]]:
@@ -360,7 +367,7 @@ class CheckedLoop(EventLoop):
             fd = direction.handle.fd
             if id(waiter) not in there and id(waiter) not in ready:
                 self.note("lost", f"{waiter!r} waited for fd {fd}, does so no more, and was not woken")
-            if id(waiter) in there and id(waiter) in ready:
+            if id(waiter) in there and id(waiter) in ready and id(waiter) not in self._queue.spurious:
                 self.note("once", f"{waiter!r} was woken, and waits for fd {fd} still")
 
     def _look_at_timers(self, began: float, made: int) -> None:

@@ -11,8 +11,9 @@ Facts, and what follows:
 
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from types import FrameType
 from typing import Any, Final, Protocol
 
@@ -39,9 +40,6 @@ class Judge(Protocol):
     def fault(self, rule: str, what: str) -> None:
         """A rule is broken: raise ContractError, now or when the turn is over."""
 
-    def note(self, rule: str, what: str) -> None:
-        """The same, when the turn is over."""
-
     def judge_wake(self, waiter: Waiter) -> None: ...
     def expiring(self, timer: Timer, target: "CheckedTarget") -> None: ...
     def run_post(self, post: "CheckedPost") -> None: ...
@@ -62,14 +60,21 @@ class CheckedReady(deque[Any]):
         super().__init__()
         self._judge = judge
         self._inside: set[int] | None = None  # ids of what is in the queue, if anybody looks at that in this turn
+        self.spurious: set[int] = set()  # ids of who is in it by mistake, or twice, and by no fault of this turn
 
-    def begin(self, look: bool) -> None:
-        """A turn begins. `look`: see that nobody is in here twice. The turn itself then puts the methods below in place."""
+    def begin(self, waiting: AbstractSet[int] | None) -> None:
+        """A turn begins. `waiting`: ids of who waits for a file; None: nobody looks at that in this turn.
+
+        After a signal handler has raised, its users may have made somebody ready who was, or who waits. The turn itself
+        then puts the methods below in place.
+        """
         self._inside = None
-        if look:
-            self._inside = self.ids()
-            if len(self._inside) != len(self):
-                self._find_double()
+        if waiting is not None:
+            ids = list(map(id, list(self)))
+            self._inside = set(ids)
+            self.spurious = self._inside & waiting
+            if len(ids) > len(self._inside):
+                self.spurious |= {each for each, times in Counter(ids).items() if times > 1}
 
     def judged_append(self, waiter: Waiter, /) -> None:
         judge = self._judge
@@ -77,7 +82,7 @@ class CheckedReady(deque[Any]):
             raise foreign(judge, f"{waiter!r} was put into the ready queue")
         inside = self._inside
         if inside is not None:
-            if id(waiter) in inside and self.holds(waiter):
+            if id(waiter) in inside and id(waiter) not in self.spurious and self.holds(waiter):
                 judge.fault("once", f"{waiter!r} was woken, and had been woken already")
                 return
             inside.add(id(waiter))
@@ -89,13 +94,6 @@ class CheckedReady(deque[Any]):
         judge = self._judge
         judge.fault("run nobody", f"{self[0]!r} left the ready queue while the loop was {judge.phase}")
         return super().popleft()
-
-    def _find_double(self) -> None:
-        seen = set()
-        for waiter in list(self):
-            if id(waiter) in seen:
-                self._judge.note("once", f"{waiter!r} is in the ready queue twice")
-            seen.add(id(waiter))
 
     def holds(self, waiter: Waiter) -> bool:
         """Is it in the queue? Slow when that is long."""

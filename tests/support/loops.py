@@ -1,0 +1,80 @@
+"""Every event loop that can be had here, plain and checked, under the names that tests and `--fibers-loop` use.
+
+A `Kind` makes loops. Tests that take the fixture `loop_factory`, `loop` or `on_loop` (tests/conftest.py) run once for each.
+kqueue is the real one where there is one, else the real poller over a fake (fake_kqueue.py).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+from fibers.eventloop import MONOTONIC, Clock, EventLoop, PollingLoop, available, new_loop
+from fibers.eventloop.checked_polling import CheckedPollingLoop
+from fibers.eventloop.pollers import Poller
+from fibers.eventloop.pollers.kqueue import KqueuePoller
+
+AVAILABLE: Final = available()
+FAKE: Final = "fake kqueue"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of loop. Called with a clock or without, it makes one for the calling thread."""
+
+    backend: str  # as `new_loop` has it, or FAKE
+    checked: bool
+
+    def __str__(self) -> str:
+        return f"{self.backend} checked" if self.checked else self.backend
+
+    def __call__(self, clock: Clock = MONOTONIC) -> EventLoop:
+        if self.backend == FAKE:
+            return (CheckedPollingLoop if self.checked else PollingLoop)(_fake_poller, clock)
+        return new_loop(self.backend, clock, self.checked)
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be had here; None: it can."""
+        return None if self.backend == FAKE else AVAILABLE[self.backend]
+
+    @property
+    def lifetime(self) -> bool:
+        """Does it register files for their lifetime?"""
+        return self.backend != "libevent"
+
+    @property
+    def level_triggered(self) -> bool:
+        """Is a file that has been closed behind its back reported to it?"""
+        return self.backend in ("poll", "select")
+
+    def at_most(self, files: int) -> int:
+        """So many of `files` can be waited for at once."""
+        return min(files, {"select": 400, FAKE: 450}.get(self.backend, files))
+
+
+def _fake_poller() -> Poller:
+    from . import fake_kqueue  # it loads on Linux only
+
+    return KqueuePoller(fake_kqueue)  # type: ignore[arg-type]
+
+
+#: libevent is named wherever it could be had, so that its absence is seen. A system call that does not exist is no loss.
+BACKENDS: Final = [
+    *(name for name, problem in AVAILABLE.items() if problem is None or name == "libevent"),
+    *([] if AVAILABLE["kqueue"] is None else [FAKE]),
+]
+KINDS: Final = [Kind(backend, checked) for backend in BACKENDS for checked in (False, True)]
+BY_NAME: Final = {str(kind): kind for kind in KINDS}
+USABLE: Final = [kind for kind in KINDS if kind.problem is None]
+
+
+def lifetime_loops(reason: str) -> pytest.MarkDecorator:
+    """Marks a test of what only loops that register for a lifetime promise, and says why."""
+    return pytest.mark.loops(lambda kind: kind.lifetime, reason)
+
+
+def loops(wanted: Callable[[Kind], Any], reason: str) -> pytest.MarkDecorator:
+    """Marks a test for the kinds of which `wanted` is true, and says why."""
+    return pytest.mark.loops(wanted, reason)
