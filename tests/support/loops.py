@@ -46,8 +46,13 @@ class Kind:
 
     @property
     def level_triggered(self) -> bool:
-        """Is a file that has been closed behind its back reported to it?"""
+        """Does it look at the files that are waited for in each turn, and so notice one closed behind its back?"""
         return self.backend in ("poll", "select")
+
+    @property
+    def edge_triggered(self) -> bool:
+        """Does the kernel tell it of a file that nobody waits for any more?"""
+        return self.lifetime and not self.level_triggered
 
     def at_most(self, files: int) -> int:
         """So many of `files` can be waited for at once."""

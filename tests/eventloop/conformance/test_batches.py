@@ -5,14 +5,17 @@ timers after the first batch would time out waiters whose data is there. Hazard 
 """
 
 import resource
+import socket as std
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from support.loops import Kind, loops
+from support.waiting import Target, wait
 
 import fibers
+from fibers.eventloop import EventLoop
 from fibers.io import socket
 
 
@@ -54,6 +57,23 @@ def all_get_their_data(on_loop: Callable[..., Any], count: int) -> int:
 
     found: int = on_loop(main, clock=clock)
     return found
+
+
+def test_300_files_before_a_timer(loop: EventLoop) -> None:
+    """The same bare: files and a deadline are due in one turn, and the deadline is last."""
+    seen: list[int] = []
+    pairs = [std.socketpair() for _ in range(300)]
+    handles = [loop.handle(a.fileno(), True) for a, _ in pairs]
+    for handle, (_, b) in zip(handles, pairs, strict=True):
+        wait(loop, handle.reading)
+        b.send(b"x")
+    loop.schedule(loop.clock(), Target("timer", [], lambda: seen.append(len(loop.ready))))
+    loop.turn(True)
+    assert seen == [300]
+    for handle, (a, b) in zip(handles, pairs, strict=True):
+        loop.release(handle, a.close)
+        b.close()
+    loop.ready.clear()
 
 
 def test_more_than_128_events_and_a_passed_deadline(loop_factory: Kind, on_loop: Callable[..., Any]) -> None:
