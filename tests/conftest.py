@@ -1,7 +1,7 @@
 """What holds for every test: sizes and seeds of random tests, the guard against leaks; and loops for those who want one.
 
 A test runs on the event loop of its thread, which FIBERS_EVENTLOOP chooses. One that takes a fixture of the last section
-runs on a loop that is given to it, once for each kind of loop.
+runs on a loop that is given to it, once for each kind of loop (support/loops.py).
 """
 
 import signal
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from support import leaks, tested
-from support.loops import BY_NAME, KINDS, Kind
+from support.loops import BY_NAME, OF_THIS_RUN, Kind
 from support.scale import DERANDOMISED, SCALE, SEED, scaled
 
 import fibers
@@ -101,10 +101,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "loop_factory" in metafunc.fixturenames:
         names = metafunc.config.getoption("--fibers-loop")
-        kinds = [BY_NAME[name] for name in names] or KINDS
+        asked = [BY_NAME[name] for name in names] or OF_THIS_RUN
+        kinds, reason = asked, ""
         for mark in metafunc.definition.iter_markers("loops"):
-            kinds = [kind for kind in kinds if mark.args[0](kind)]
-        metafunc.parametrize("loop_factory", [_of(kind) for kind in kinds], indirect=True)
+            kinds, reason = [kind for kind in kinds if mark.args[0](kind)], mark.args[1]
+        given = [_of(kind) for kind in kinds] or [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="none")]
+        metafunc.parametrize("loop_factory", given, indirect=True)
 
 
 def _of(kind: Kind) -> Any:

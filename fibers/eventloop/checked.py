@@ -89,7 +89,7 @@ class CheckedLoop(EventLoop):
     _disturbed = False  # the turn before raised, so a timer may be expired once more
     _expired = False  # a deadline has come in this turn
     _last = (-FOREVER, 0)  # deadline and sequence of the last timer that expired in this turn
-    _difference: tuple[int, int] | None = None  # by how much the books differ, as of which disturbance
+    _difference = (0, 0)  # by how much the books differ, as of which disturbance
 
     def start_checking(self) -> None:
         """To be called once the loop has been made, before anybody uses it."""
@@ -104,7 +104,9 @@ class CheckedLoop(EventLoop):
         self._timers: dict[CheckedTarget, Timer] = {}
         self._posts: dict[CheckedPost, None] = {}
         self._due_posts: Sequence[CheckedPost] = ()  # that have to run in this turn
-        self._difference = self._waiters = self._fault = None
+        self._waiters = self._fault = None
+        counted, known = self.books()
+        self._difference = counted - known, _Disturbances.count
 
     # -- what differs from loop to loop -------------------------------------------------------------------------
 
@@ -127,7 +129,7 @@ class CheckedLoop(EventLoop):
         if self.phase is not OUTSIDE:
             raise ContractError("run nobody", f"a turn began while the loop was {self.phase}")
         self._due_posts = [*self._posts]
-        began, made = self._time.last, self.stats.turns
+        made = self.stats.turns
         self._waiters = None
         if self._skip:
             self._skip -= 1
@@ -158,7 +160,7 @@ class CheckedLoop(EventLoop):
                 self.note("asleep", "the loop says after its turn that it is asleep")
             if self._waiters is not None:
                 self._look_at_waiters(self._waiters)
-                self._look_at_timers(began, made)
+                self._look_at_timers(made)
                 self._look_at_books()
                 self._skip = (len(self._waiters) + len(self._timers) + len(self.ready)) // PER_TURN
         finally:
@@ -370,22 +372,20 @@ class CheckedLoop(EventLoop):
             if id(waiter) in there and id(waiter) in ready and id(waiter) not in self._queue.spurious:
                 self.note("once", f"{waiter!r} was woken, and waits for fd {fd} still")
 
-    def _look_at_timers(self, began: float, made: int) -> None:
-        """`began`: the time before this turn. Timers that are as old as its number, or younger, were made in it."""
+    def _look_at_timers(self, made: int) -> None:
+        """`made`: the number of the turn. Timers with that number or a later one were made in it."""
+        passed = self.clock() - LATE if self._timers else -FOREVER
         for target in list(self._timers):
             timer = self._timers.get(target)
-            if timer is not None and timer.deadline <= began - LATE and target.made < made:
+            if timer is not None and timer.deadline <= passed and target.made < made:
                 target.overdue += 1
                 if target.overdue >= LATE_TURNS:
-                    what = (
-                        f"a timer of {target.target!r} has not expired {began - timer.deadline:g} s after its deadline"
-                    )
-                    self.note("late", what)
+                    self.note("late", f"a timer of {target.target!r}, due at {timer.deadline!r}, has not expired")
 
     def _look_at_books(self) -> None:
         now = _Disturbances.count
         counted, known = self.books()
-        if self._difference is None or self._difference[1] != now:
+        if self._difference[1] != now:
             self._difference = counted - known, now
         elif counted - known != self._difference[0]:
             self.note("balance", f"{counted} registrations by its counters, and {known} by its tables")

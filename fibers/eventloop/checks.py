@@ -80,14 +80,15 @@ class CheckedReady(deque[Any]):
         judge = self._judge
         if threading.get_ident() != judge.thread:
             raise foreign(judge, f"{waiter!r} was put into the ready queue")
-        inside = self._inside
-        if inside is not None:
-            if id(waiter) in inside and id(waiter) not in self.spurious and self.holds(waiter):
-                judge.fault("once", f"{waiter!r} was woken, and had been woken already")
-                return
-            inside.add(id(waiter))
-        if judge.phase is DISPATCH and _by_loop(sys._getframe(1), judge):
-            judge.judge_wake(waiter)
+        if _by_loop(sys._getframe(1), judge):
+            inside = self._inside
+            if inside is not None:
+                if id(waiter) in inside and id(waiter) not in self.spurious and self.holds(waiter):
+                    judge.fault("once", f"{waiter!r} was woken, and had been woken already")
+                    return
+                inside.add(id(waiter))
+            if judge.phase is DISPATCH:
+                judge.judge_wake(waiter)
         super().append(waiter)
 
     def judged_popleft(self) -> Any:

@@ -4,13 +4,25 @@ A `Kind` makes loops. Tests that take the fixture `loop_factory`, `loop` or `on_
 kqueue is the real one where there is one, else the real poller over a fake (fake_kqueue.py).
 """
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
 
-from fibers.eventloop import MONOTONIC, Clock, EventLoop, PollingLoop, available, new_loop
+from fibers.eventloop import (
+    BACKEND,
+    BACKENDS,
+    CHECKED,
+    DEFAULT,
+    MONOTONIC,
+    Clock,
+    EventLoop,
+    PollingLoop,
+    available,
+    new_loop,
+)
 from fibers.eventloop.checked_polling import CheckedPollingLoop
 from fibers.eventloop.pollers import Poller
 from fibers.eventloop.pollers.kqueue import KqueuePoller
@@ -65,14 +77,32 @@ def _fake_poller() -> Poller:
     return KqueuePoller(fake_kqueue)  # type: ignore[arg-type]
 
 
+def raw_poller(name: str) -> Poller:
+    """A new poller, of the name of its system call."""
+    module, cls = BACKENDS[name]
+    made: Poller = getattr(importlib.import_module(f"fibers.eventloop.{module}"), cls)()
+    return made
+
+
 #: libevent is named wherever it could be had, so that its absence is seen. A system call that does not exist is no loss.
-BACKENDS: Final = [
+NAMES: Final = [
     *(name for name, problem in AVAILABLE.items() if problem is None or name == "libevent"),
     *([] if AVAILABLE["kqueue"] is None else [FAKE]),
 ]
-KINDS: Final = [Kind(backend, checked) for backend in BACKENDS for checked in (False, True)]
+KINDS: Final = [Kind(backend, checked) for backend in NAMES for checked in (False, True)]
 BY_NAME: Final = {str(kind): kind for kind in KINDS}
 USABLE: Final = [kind for kind in KINDS if kind.problem is None]
+
+
+def _of_this_run() -> list[Kind]:
+    if BACKEND != DEFAULT:
+        return [kind for kind in KINDS if kind.backend == BACKEND]
+    return [kind for kind in KINDS if kind.checked or not CHECKED]
+
+
+#: What tests are given if nobody says otherwise. All of them need no second look in a run on another loop than the default
+#: (`make test-backends`), where it is that one; nor need those that check nothing in a run that is about checking.
+OF_THIS_RUN: Final = _of_this_run()
 
 
 def lifetime_loops(reason: str) -> pytest.MarkDecorator:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.loops import BACKENDS, USABLE, Kind, lifetime_loops
+from support.loops import NAMES, USABLE, Kind, lifetime_loops
 from support.waiting import Target, Waiter, looks, wait, woken
 
 from fibers.errors import ClosedError
@@ -337,4 +337,4 @@ def test_a_closed_loop_leaves_no_fd_open() -> None:
         loop.turn(False)
         loop.close()
         assert os.listdir("/proc/self/fd") == before, str(kind)
-    assert len(USABLE) >= 2 * (len(BACKENDS) - 1)
+    assert len(USABLE) >= 2 * (len(NAMES) - 1)
