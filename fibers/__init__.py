@@ -14,6 +14,7 @@ from .errors import (
     Cancelled,
     ChannelClosed,
     ClosedError,
+    ContractError,
     DeadlockError,
     FiberCancelled,
     FiberKilled,
@@ -32,9 +33,10 @@ from .selecting import after, default, select
 __version__ = "0.1.0.dev0"
 
 __all__ = [
-    "BusyError", "CancelScope", "Cancelled", "Channel", "ChannelClosed", "ClosedError", "DeadlockError", "Fiber",
-    "FiberCancelled", "FiberKilled", "LoopClosedError", "OwnershipError", "Pool", "TaskGroup", "__version__",
-    "after", "all_fibers", "as_completed", "current", "current_deadline", "current_time", "deadlock", "default",
-    "dump", "gather", "lowlevel", "move_on_after", "move_on_at", "readable", "run", "select", "shield", "sleep",
-    "spawn", "spawn_later", "timeout", "timeout_at", "wait", "writable", "yield_now",
+    "BusyError", "CancelScope", "Cancelled", "Channel", "ChannelClosed", "ClosedError", "ContractError",
+    "DeadlockError", "Fiber", "FiberCancelled", "FiberKilled", "LoopClosedError", "OwnershipError", "Pool",
+    "TaskGroup", "__version__", "after", "all_fibers", "as_completed", "current", "current_deadline",
+    "current_time", "deadlock", "default", "dump", "gather", "lowlevel", "move_on_after", "move_on_at", "readable",
+    "run", "select", "shield", "sleep", "spawn", "spawn_later", "timeout", "timeout_at", "wait", "writable",
+    "yield_now",
 ]  # fmt: skip

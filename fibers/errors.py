@@ -49,4 +49,11 @@ class DeadlockError(RuntimeError):
 
 
 class ContractError(AssertionError):
-    """A checked event loop (FIBERS_DEBUG=loop) has broken a rule of its contract, which the text names."""
+    """A checked event loop (FIBERS_DEBUG=loop) has broken a rule of its contract: `rule` is its name (see checked.py)."""
+
+    def __init__(self, rule: str, what: str) -> None:
+        super().__init__(rule, what)
+        self.rule = rule
+
+    def __str__(self) -> str:
+        return f"an event loop has broken the rule {self.rule!r}: {self.args[1]}"

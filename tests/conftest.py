@@ -1,16 +1,23 @@
-"""The rules that hold for every test: sizes and seeds of random tests, and the guard against leaks."""
+"""What holds for every test: sizes and seeds of random tests, the guard against leaks; and loops for those who want one.
+
+A test runs on the event loop of its thread, which FIBERS_EVENTLOOP chooses. One that takes a fixture of the last section
+runs on a loop that is given to it, once for each kind of loop (support/loops.py).
+"""
 
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from support import tested
+from support.loops import BY_NAME, OF_THIS_RUN, Kind
 from support.scale import DERANDOMISED, SCALE, SEED, scaled
 
 import fibers
 import fibers.eventloop
 from fibers.testing import leaks
+from fibers.threads import to_thread
 
 # A shell that puts a job into the background may hand it SIGINT ignored, and every child inherits that: then no Ctrl-C
 # that a test sends would arrive. A handler of our own is reset to the default in each child.
@@ -33,7 +40,7 @@ _failed = pytest.StashKey[bool]()
 
 
 def pytest_report_header() -> str:
-    loop = fibers.eventloop.BACKEND
+    loop = fibers.eventloop.BACKEND + " checked" * fibers.eventloop.CHECKED
     return f"fibers: event loop {loop}, FIBERS_TEST_SCALE={SCALE:g}, FIBERS_TEST_SEED={SEED}"
 
 
@@ -70,3 +77,64 @@ def _leak_guard(request: pytest.FixtureRequest, _main_loop: None) -> Iterator[No
     lines = leaks.check(before)
     if lines:
         pytest.fail("the test leaked\n  " + "\n  ".join(lines), pytrace=False)
+
+
+# -- loops that are given to a test ------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fibers-loop",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"where tests are given an event loop: only this one; may be repeated. Known: {', '.join(BY_NAME)}",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "loops(wanted, reason): of those that are given to it, the loops it is for")
+    for name in config.getoption("--fibers-loop"):
+        if name not in BY_NAME:
+            raise pytest.UsageError(f"--fibers-loop={name!r}: known here are {', '.join(BY_NAME)}")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "loop_factory" in metafunc.fixturenames:
+        names = metafunc.config.getoption("--fibers-loop")
+        asked = [BY_NAME[name] for name in names] or OF_THIS_RUN
+        kinds, reason = asked, ""
+        for mark in metafunc.definition.iter_markers("loops"):
+            kinds, reason = [kind for kind in kinds if mark.args[0](kind)], mark.args[1]
+        given = [_of(kind) for kind in kinds] or [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="none")]
+        metafunc.parametrize("loop_factory", given, indirect=True)
+
+
+def _of(kind: Kind) -> Any:
+    skip = pytest.mark.skip(reason=f"{kind.backend} cannot be used here: {kind.problem}")
+    return pytest.param(kind, marks=[skip] if kind.problem else [], id=str(kind))
+
+
+@pytest.fixture
+def loop_factory(request: pytest.FixtureRequest) -> Kind:
+    """Makes loops of one kind, for the calling thread: `loop_factory()`, `loop_factory(clock)`."""
+    given: Kind = request.param
+    return given
+
+
+@pytest.fixture
+def loop(loop_factory: Kind) -> Iterator[fibers.eventloop.EventLoop]:
+    """A loop to be used bare. The thread has one of its own, and both may live: nothing here parks a fiber in this one."""
+    made = loop_factory()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def on_loop(loop_factory: Kind) -> Callable[..., Any]:
+    """`on_loop(main, *args, clock=…)`: `fibers.run(main, *args, loop=…)` in a thread of its own, on a loop of this kind."""
+
+    def run(main: Callable[..., Any], *args: Any, clock: fibers.eventloop.Clock = fibers.eventloop.MONOTONIC) -> Any:
+        return to_thread(lambda: fibers.run(main, *args, loop=loop_factory(clock)))
+
+    return run

@@ -12,8 +12,7 @@ import os
 import sys
 from typing import Any, Final
 
-from .checked import CheckedPollingLoop
-from .checked_poller import CheckedPoller
+from .checked_polling import CheckedPollingLoop
 from .clock import FOREVER, MONOTONIC, Clock
 from .contract import EventLoop, LoopStats
 from .pollers import Poller
@@ -132,4 +131,4 @@ def _checked_loop(backend: str, clock: Clock) -> EventLoop:
     if backend == "libevent":
         loop: EventLoop = importlib.import_module(f"{__name__}.checked_libevent").CheckedLibeventLoop(clock)
         return loop
-    return CheckedPollingLoop(lambda: CheckedPoller(cls()), clock)
+    return CheckedPollingLoop(cls, clock)

@@ -3,21 +3,42 @@
 The rules, as they are named in the errors:
 
     closed      nothing is asked of a closed poller
-    arm once    an edge-triggered direction is armed once between two `forget`s; a loop knows what it has armed
-    asked for   a wait reports what has been armed, and bits that mean something
+    arm once    an edge-triggered direction is armed once between two `forget`s, and a loop knows what it has armed
+    asked for   a wait reports what has been armed, with bits that mean something
     one-shot    a level-triggered poller reports a direction once for each `arm`
-    in time     a wait does not end early with nothing to tell
+    in time     waits do not end early with nothing to tell, time and again
+
+Facts, and what follows:
+
+* Other threads arm and forget while a wait is under way. The wait may or may not take notice, so what it says of such a
+  number is believed.
+* A number that was closed behind our back, while a duplicate lives, is reported on by epoll, and cannot be forgotten. So
+  who forgets a number that is not the file it was when it was armed has to expect anything of it, for ever.
+* A signal handler may raise in a verb that has done its work. What was armed then is not known.
+* A wait may be empty before its time: what it would have told was of a file that had left. Once; not again and again.
 """
 
+import os
 import threading
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from .checked import broken
+from ..errors import ContractError
 from .clock import MONOTONIC
-from .pollers import READ, WRITE, Poller
+from .pollers import LONGEST_WAIT, READ, WRITE, Poller
 
-#: Seconds by which clocks may differ: kernels round, and count in ticks of their own.
-_SLACK: Final = 0.002
+#: After so many waits in a row that end early with nothing to tell, and without an excuse, it is no accident.
+EARLY_WAITS: Final = 3
+
+
+class _Entry:
+    """What is known of a number: the directions armed, and the file that it was when it was armed."""
+
+    __slots__ = ("armed", "certain", "file")
+
+    def __init__(self, file: tuple[int, int] | None) -> None:
+        self.armed = 0
+        self.certain = True
+        self.file = file
 
 
 class CheckedPoller:
@@ -26,9 +47,11 @@ class CheckedPoller:
     def __init__(self, poller: Poller) -> None:
         self.poller = poller
         self._lock = threading.RLock()
-        self._armed: dict[int, int] = {}
-        self._uncertain: set[int] = set()  # changed while a wait was under way: it may report either
+        self._entries: dict[int, _Entry] = {}
+        self._changed: set[int] = set()  # since the wait began
+        self._haunted: set[int] = set()  # may be reported for ever
         self._closed = False
+        self._early = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.poller, name)
@@ -36,44 +59,72 @@ class CheckedPoller:
     def arm(self, fd: int, interest: int, armed: int) -> None:
         self._check_open("arm")
         with self._lock:
-            known = self._armed.get(fd, 0)
-            if self.poller.edge_triggered:
-                if known & interest:
-                    raise broken("arm once", f"fd {fd}, interest {interest} is armed already")
-                if known != armed:
-                    raise broken("arm once", f"fd {fd} is said to be armed for {armed}, and is for {known}")
-            self.poller.arm(fd, interest, armed)
-            self._armed[fd] = known | interest
-            self._uncertain.add(fd)
+            self._changed.add(fd)
+            entry = self._entries.get(fd) or _Entry(_file(fd))
+            if self.poller.edge_triggered and entry.certain:
+                if entry.armed != armed:
+                    what = f"fd {fd} is said to be armed for {armed}, and is for {entry.armed}"
+                    raise ContractError("arm once", what)
+                if armed & interest:
+                    raise ContractError("arm once", f"fd {fd} is armed for {armed}, and is armed for {interest} again")
+            certain, entry.certain = entry.certain, False
+            before, entry.armed = entry.armed, entry.armed | interest
+            self._entries[fd] = entry
+            try:
+                self.poller.arm(fd, interest, armed)
+            except (OSError, ValueError):
+                entry.armed, entry.certain = before, certain
+                if not before:
+                    del self._entries[fd]
+                raise
+        entry.certain = certain  # last, with no call behind it
 
     def disarm(self, fd: int, interest: int) -> None:
         with self._lock:
+            self._changed.add(fd)
+            entry = self._entries.get(fd) or _Entry(None)
+            certain, entry.certain = entry.certain, False
             self.poller.disarm(fd, interest)
             if not self.poller.edge_triggered:
-                self._armed[fd] = self._armed.get(fd, 0) & ~interest
-            self._uncertain.add(fd)
+                entry.armed &= ~interest
+        entry.certain = certain
 
     def forget(self, fd: int, armed: int) -> None:
         with self._lock:
-            known = self._armed.get(fd, 0)
-            if self.poller.edge_triggered and known != armed:
-                raise broken("arm once", f"fd {fd} is said to be armed for {armed} at its end, and is for {known}")
+            self._changed.add(fd)
+            entry = self._entries.get(fd) or _Entry(None)
+            if self.poller.edge_triggered and entry.certain and entry.armed != armed:
+                what = f"fd {fd} is said to be armed for {armed} at its end, and is for {entry.armed}"
+                raise ContractError("arm once", what)
+            if entry.file is not None and _file(fd) != entry.file:
+                self._haunted.add(fd)
+            entry.certain = False
             self.poller.forget(fd, armed)
-            self._armed.pop(fd, None)
-            self._uncertain.add(fd)
+            self._entries.pop(fd, None)
 
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         self._check_open("wait")
-        poller = self.poller
         with self._lock:
-            asked = dict(self._armed)
-            self._uncertain.clear()
+            asked = {fd: entry.armed for fd, entry in self._entries.items()}
+            self._changed.clear()
         began = MONOTONIC()
-        events = poller.wait(timeout)
+        try:
+            events = self.poller.wait(timeout)
+        except BaseException:
+            if not self.poller.edge_triggered:  # it may have disarmed what it had collected
+                with self._lock:
+                    for entry in self._entries.values():
+                        entry.certain = False
+            raise
         took = MONOTONIC() - began
-        if not events and timeout is not None and took < min(timeout, 1.0) - _SLACK:
-            raise broken("in time", f"a wait of {timeout} s ended after {took:.6f} s with nothing to tell")
         with self._lock:
+            if events or self._changed or took >= 0.5 * min(LONGEST_WAIT if timeout is None else timeout, LONGEST_WAIT):
+                self._early = 0
+            else:
+                self._early += 1
+                if self._early >= EARLY_WAITS:
+                    what = f"{self._early} waits in a row, the last of {timeout} s, ended early with nothing to tell"
+                    raise ContractError("in time", what)
             for fd, bits in events:
                 self._check_event(fd, bits, asked.get(fd, 0))
         return events
@@ -84,22 +135,40 @@ class CheckedPoller:
         if bits & poller.INVALID:
             reported = READ | WRITE
         if not reported:
-            raise broken("asked for", f"fd {fd} is reported with bits {bits:#x}, which mean nothing")
-        if fd in self._uncertain:
-            asked |= READ | WRITE
-        if not asked:
-            raise broken("asked for", f"fd {fd} is reported, and was not armed")
-        if not poller.edge_triggered:
-            if not reported & asked:
-                raise broken("one-shot", f"fd {fd} is reported for {reported}, and was armed for {asked} only")
-            left = self._armed.get(fd, 0) & ~reported
-            if fd not in self._uncertain:
-                self._armed[fd] = left
+            raise ContractError("asked for", f"fd {fd} is reported with bits {bits:#x}, which mean nothing")
+        entry = self._entries.get(fd)
+        if fd not in self._changed and fd not in self._haunted and (entry is None or entry.certain):
+            if entry is None:
+                raise ContractError("asked for", f"fd {fd} is reported, and was not armed")
+            if not poller.edge_triggered and not reported & asked:
+                raise ContractError("one-shot", f"fd {fd} is reported for {reported}, and was armed for {asked} only")
+        if entry is not None and not poller.edge_triggered and fd not in self._changed:
+            entry.armed &= ~reported
+
+    def certainly_armed(self) -> list[tuple[int, int]]:
+        """Numbers and directions, as far as they are certain."""
+        with self._lock:
+            return [(fd, entry.armed) for fd, entry in self._entries.items() if entry.armed and entry.certain]
 
     def close(self) -> None:
+        # Without the lock: in a forked child a thread that does not exist there may hold it.
         self._closed = True
         self.poller.close()
 
     def _check_open(self, verb: str) -> None:
         if self._closed:
-            raise broken("closed", f"{verb}() was called on a closed poller")
+            raise ContractError("closed", f"{verb}() was called on a closed poller")
+
+
+def _file(fd: int) -> tuple[int, int] | None:
+    """Which file has this number now; None: none."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def check_poller(poller: Poller) -> Poller:
+    """The same poller, checked: it has the verbs of one, and the constants of that one."""
+    return cast(Poller, CheckedPoller(poller))

@@ -110,8 +110,8 @@ class EventLoop(ABC):
     def release(self, handle: Handle, finish: Callable[[], None]) -> None:
         """The file is being closed: wake its waiters with CLOSED, unregister it, then call `finish`, which closes the fd.
 
-        From any thread. Where another thread has an operation pending on the file, it is that thread which does all
-        this, at its next turn: it may be between reading the number and using it.
+        From any thread. Where another thread has an operation pending on the file, it is that thread which wakes and
+        unregisters, at its next turn, since it may be between reading the number and using it; `finish` comes after that.
         """
 
     @abstractmethod

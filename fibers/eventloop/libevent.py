@@ -46,6 +46,7 @@ class LibeventLoop(LibeventFiles):
 
     __slots__ = (
         "_due",
+        "_follows_clock",
         "_inbox",
         "_signals",
         "_waker",
@@ -63,6 +64,7 @@ class LibeventLoop(LibeventFiles):
     def __init__(self, clock: Clock = MONOTONIC) -> None:
         self.name = "libevent"
         self.clock = clock
+        self._follows_clock = clock is not MONOTONIC  # libevent knows nothing of any other
         self.thread = threading.get_ident()
         self.ready: deque[Waiter] = deque()
         self.stats = LoopStats()
@@ -128,7 +130,7 @@ class LibeventLoop(LibeventFiles):
         try:
             if self._inbox:
                 self._run_inbox()
-            if self.clock is not MONOTONIC:
+            if self._follows_clock:
                 self.timers.follow_clock()
             flags = LOOK
             if block and not (self.ready or self._due or base.fired):

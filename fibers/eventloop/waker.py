@@ -70,6 +70,7 @@ class SignalWaker:
         self._writer.setblocking(False)
         self.fd = self._reader.fileno()
         self._earlier = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        _open.append(self)
 
     def drain(self) -> None:
         """Take the bytes that have arrived and pass them on to the wakeup fd that was set before this one."""
@@ -84,12 +85,25 @@ class SignalWaker:
                 pass  # its owner has closed or filled it; the signal itself is not lost, only this hint
 
     def close(self) -> None:
-        """Put the earlier wakeup fd back, if nobody has replaced ours since. A second call does nothing."""
-        if self.fd >= 0:
-            mine = self._writer.fileno()
+        """Put the earlier wakeup fd back, if nobody has replaced ours since. In any order; a second call does nothing."""
+        if self.fd < 0:
+            return
+        mine = self._writer.fileno()
+        if self in _open:
+            _open.remove(self)
+        for later in _open:
+            if later._earlier == mine:  # it would pass signals on to a closed fd, and put that back
+                later._earlier = self._earlier
+        try:
             current = signal.set_wakeup_fd(self._earlier)
-            if current != mine:
-                signal.set_wakeup_fd(current)
-            self.fd = -1
-            self._reader.close()
-            self._writer.close()
+        except (OSError, ValueError):  # its owner has closed it
+            current = signal.set_wakeup_fd(-1)
+        if current != mine:
+            signal.set_wakeup_fd(current, warn_on_full_buffer=all(each._writer.fileno() != current for each in _open))
+        self.fd = -1
+        self._reader.close()
+        self._writer.close()
+
+
+#: Those that are open.
+_open: Final[list[SignalWaker]] = []

@@ -24,8 +24,7 @@ from typing import Any, Final
 
 from ..dump import awaited, of_thread
 from ..eventloop import BACKEND, BACKENDS, CHECKED, DEFAULT, _class
-from ..eventloop.checked import CheckedPollingLoop
-from ..eventloop.checked_poller import CheckedPoller
+from ..eventloop.checked_polling import CheckedPollingLoop
 from ..eventloop.clock import FOREVER
 from ..eventloop.polling import PollingLoop
 from ..eventloop.turns import Direction
@@ -68,10 +67,7 @@ class VirtualLoop(PollingLoop):
         self._since: float | None = None  # when, in real time, nothing was left to do
         self._alarm: tuple[float, Callable[[], object]] | None = None
         make: Any = _class(DEFAULT if backend == "libevent" else backend)
-        if isinstance(self, CheckedPollingLoop):
-            super().__init__(lambda: CheckedPoller(make()), clock)
-        else:
-            super().__init__(make, clock)
+        super().__init__(make, clock)
         self.name = f"virtual {self.name}"
 
     def _open(self) -> None:

@@ -1,10 +1,9 @@
 """What the libevent loop does its own way: registration for each wait, any thread, its timers, its methods, selection.
 
-What all loops have in common is tested by the rest of the suite, run with FIBERS_EVENTLOOP=libevent.
+What all loops have in common is tested in conformance/, and by the rest of the suite, run with FIBERS_EVENTLOOP=libevent.
 """
 
 import logging
-import os
 import socket as std
 import threading
 import time
@@ -13,9 +12,10 @@ from typing import Any
 
 import pytest
 from support.process import run_python
+from support.waiting import Target, wait
 
 import fibers
-from fibers.eventloop import CLOSED, FOREVER, TIMED_OUT, EventLoop, Handle, available, new_loop
+from fibers.eventloop import CLOSED, available, new_loop
 from fibers.io import socket
 from fibers.io.state import state_of
 from fibers.scheduler import get_scheduler
@@ -27,32 +27,6 @@ if available()["libevent"] is not None:
 from fibers.eventloop import libevent_binding as binding
 from fibers.eventloop.libevent import LibeventLoop
 from fibers.eventloop.libevent_files import LibeventDirection, LibeventHandle
-
-
-class Waiter:
-    """Somebody who waits, as far as a loop knows."""
-
-    def __init__(self, deadline: float = FOREVER) -> None:
-        self.outcome: Any = None
-        self.deadline = deadline
-
-    def wait(self, loop: EventLoop, direction: Any) -> "Waiter":
-        direction.holder = direction.waiter = self
-        assert loop.watch(direction, self.deadline)
-        return self
-
-
-class Target:
-    """Keeps the order in which timers expire."""
-
-    order: list[Any]
-
-    def __init__(self, name: Any, order: list[Any]) -> None:
-        self.name = name
-        self.order = order
-
-    def expire(self, timer: Any) -> None:
-        self.order.append(self.name)
 
 
 @pytest.fixture
@@ -82,7 +56,7 @@ def test_it_registers_and_unregisters_for_each_wait(loop: LibeventLoop, pair: tu
     a, b = pair
     handle = loop.handle(a.fileno(), True)
     for number in range(1, 6):
-        waiter = Waiter().wait(loop, handle.reading)
+        waiter = wait(loop, handle.reading)
         assert (loop.stats.registrations, loop.stats.unregistrations) == (number, number - 1)
         b.send(b"x")
         loop.turn(True)
@@ -100,10 +74,8 @@ def test_every_wait_ends_with_one_edge_more(loop: LibeventLoop, pair: tuple[std.
     handle = loop.handle(a.fileno(), True)
     reading = handle.reading
     for end in ("an event", "a deadline", "taken out"):
-        waiter = Waiter(loop.clock())
-        reading.drained = reading.edges
-        reading.holder = reading.waiter = waiter
-        assert loop.watch(reading, FOREVER)
+        waiter = wait(loop, reading)
+        waiter.deadline = loop.clock()
         if end == "an event":
             b.send(b"x")
             loop.turn(True)
@@ -213,7 +185,7 @@ def test_the_fd_is_closed_after_every_loop_has_deleted_its_event(pair: tuple[std
     mine = LibeventLoop()
     a, _ = pair
     handle = mine.handle(a.fileno(), True)
-    waiter = Waiter().wait(mine, handle.reading)
+    waiter = wait(mine, handle.reading)
     steps: list[str] = []
 
     def foreign() -> None:
@@ -236,74 +208,6 @@ def test_the_fd_is_closed_after_every_loop_has_deleted_its_event(pair: tuple[std
     mine.close()
 
 
-def test_a_file_closed_behind_our_back_makes_room_for_the_next(loop: LibeventLoop) -> None:
-    """libevent lists events by number: a stale one in the list would keep the next file from being registered."""
-    stale_end, far = std.socketpair()
-    number = os.dup(stale_end.fileno())
-    stale = Waiter().wait(loop, loop.handle(number, True).reading)
-    a, b = std.socketpair()
-    os.dup2(a.fileno(), number)  # closes the first, and nobody tells us
-    handle = loop.handle(number, False)  # nobody says that it is fresh
-    waiter = Waiter().wait(loop, handle.reading)
-    assert stale.outcome is CLOSED
-    loop.ready.clear()
-    b.send(b"x")
-    loop.turn(True)
-    assert list(loop.ready) == [waiter]
-    loop.release(handle, lambda: os.close(number))
-    for each in (stale_end, far, a, b):
-        each.close()
-
-
-def test_a_regular_file_never_blocks(loop: LibeventLoop) -> None:
-    """EPERM of epoll; other methods say "ready"."""
-    with open(__file__, "rb") as file:
-        handle = loop.handle(file.fileno(), True)
-        handle.reading.holder = handle.reading.waiter = waiter = Waiter()
-        if loop.watch(handle.reading, FOREVER):
-            loop.turn(True)
-            assert list(loop.ready) == [waiter]
-        assert loop.stats.registrations == loop.stats.unregistrations
-        loop.release(handle, lambda: None)
-
-
-def test_a_bad_fd_is_an_error_of_the_wait(loop: LibeventLoop) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    os.close(writer)
-    handle = loop.handle(reader, True)
-    handle.reading.holder = handle.reading.waiter = Waiter()
-    if loop.method == "epoll":
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            loop.watch(handle.reading, FOREVER)
-    assert loop.stats.registrations == 0
-    loop.release(handle, lambda: None)
-
-
-def test_all_files_before_any_timer(loop: LibeventLoop) -> None:
-    """A run fetches 32 events at first. 300 files and a deadline are due in one turn: the deadline is last."""
-    order: list[Any] = []
-    pairs = [std.socketpair() for _ in range(300)]
-    handles = []
-    for a, b in pairs:
-        handle: Handle = loop.handle(a.fileno(), True)
-        Waiter().wait(loop, handle.reading)
-        handles.append(handle)
-        b.send(b"x")
-
-    class Timer(Target):
-        def expire(self, timer: Any) -> None:
-            order.append(len(loop.ready))
-
-    loop.schedule(loop.clock(), Timer(0, order))
-    while not order:
-        loop.turn(True)
-    assert order == [300]
-    for handle, (a, b) in zip(handles, pairs, strict=True):
-        loop.release(handle, a.close)
-        b.close()
-
-
 # -- timers ---------------------------------------------------------------------------------------------------------
 
 
@@ -317,16 +221,6 @@ def test_equal_deadlines_expire_in_their_order_and_share_an_event(loop: Libevent
     while len(order) < 100:
         loop.turn(True)
     assert order == list(range(100))
-
-
-def test_what_is_due_together_expires_by_deadline(loop: LibeventLoop) -> None:
-    order: list[Any] = []
-    now = loop.clock()
-    for number in (5, 3, 9, 1, 7, 2, 8, 0, 6, 4):
-        loop.schedule(now - 1 + number / 1e5, Target(number, order))
-    while len(order) < 10:
-        loop.turn(True)
-    assert order == list(range(10))
 
 
 def test_never_early_by_our_clock() -> None:
@@ -346,47 +240,6 @@ def test_never_early_by_our_clock() -> None:
         loop.turn(True)
     assert loop.clock() >= deadline
     loop.close()
-
-
-def test_far_deadlines_and_bad_ones(loop: LibeventLoop) -> None:
-    order: list[Any] = []
-    timers = [loop.schedule(loop.clock() + far, Target(far, order)) for far in (1e6, 1e12, 1e300)]
-    loop.schedule(loop.clock() + 0.001, Target("near", order))
-    while not order:
-        loop.turn(True)
-    assert order == ["near"]
-    assert [loop.unschedule(timer) for timer in timers] == [True] * 3
-    assert [loop.unschedule(timer) for timer in timers] == [False] * 3
-    for bad in (FOREVER, -FOREVER, float("nan")):
-        with pytest.raises(ValueError, match="finite"):
-            loop.schedule(bad, Target(bad, order))
-    assert len(loop.timers) == 0
-
-
-def test_a_timer_cancelled_by_another_that_is_due_with_it_does_not_expire(loop: LibeventLoop) -> None:
-    order: list[Any] = []
-
-    class Canceller(Target):
-        def expire(self, timer: Any) -> None:
-            order.append("first")
-            assert not loop.unschedule(second)
-
-    now = loop.clock()
-    loop.schedule(now, Canceller(1, order))
-    second = loop.schedule(now, Target("second", order))
-    loop.turn(True)
-    loop.turn(False)
-    assert order == ["first"]
-
-
-def test_a_timed_wait_times_out_and_deletes_its_event(loop: LibeventLoop, pair: tuple[std.socket, std.socket]) -> None:
-    handle = loop.handle(pair[0].fileno(), True)
-    waiter = Waiter(loop.clock() + 0.005).wait(loop, handle.reading)
-    while not loop.ready:
-        loop.turn(True)
-    assert waiter.outcome is TIMED_OUT
-    assert (loop.stats.registrations, loop.stats.unregistrations) == (1, 1)
-    loop.release(handle, lambda: None)
 
 
 # -- the library ----------------------------------------------------------------------------------------------------

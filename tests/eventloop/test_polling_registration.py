@@ -1,41 +1,26 @@
 """Registration invariants of the lifetime loop, counted: one in, one out, at most one change; and registrations that fail.
 
-The loop is used bare: a Waiter of a few lines stands for whoever waits.
+The loop is used bare. What holds on every kind of loop is in conformance/.
 """
 
 import errno
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from support.backends import lifetime_only
+from support.loops import lifetime_loops
+from support.waiting import wait, woken
 
 import fibers
-from fibers.eventloop import CLOSED, FOREVER, READ, RETRY, TIMED_OUT, WRITE, PollingLoop, available, new_loop, ownership
+from fibers.eventloop import FOREVER, READ, WRITE, ownership
 from fibers.io import socket as fsocket
 from fibers.scheduler import get_scheduler
 
-KINDS = [name for name, reason in available().items() if reason is None and name != "libevent"]
+pytestmark = lifetime_loops("they count registrations, and know the tables and the poller of such a loop")
 Pair = tuple[socket.socket, socket.socket]
-
-
-class Waiter:
-    """Waits; remembers nothing but why it was woken."""
-
-    outcome: Any = None
-    deadline: float = FOREVER
-
-
-@pytest.fixture(params=KINDS)
-def loop(request: pytest.FixtureRequest) -> Iterator[PollingLoop]:
-    # The thread has a loop already, and both may live: nothing here parks a fiber.
-    loop = new_loop(request.param)
-    assert isinstance(loop, PollingLoop)
-    yield loop
-    loop.close()
 
 
 @pytest.fixture
@@ -47,36 +32,14 @@ def pair() -> Iterator[Pair]:
         yield a, b
 
 
-def wait(loop: PollingLoop, direction: Any, deadline: float = FOREVER) -> Waiter:
-    """Put a waiter into a direction as the operations do: only when the latch is drained."""
-    waiter = Waiter()
-    waiter.deadline = deadline
-    direction.drained = direction.edges
-    direction.holder = direction.waiter = waiter
-    if not direction.armed or deadline < direction.alarm:
-        assert loop.watch(direction, deadline)
-    return waiter
-
-
-def woken(loop: PollingLoop, waiter: Waiter) -> bool:
-    """Let the loop turn until it has woken somebody (at most five times); True if it was this one, once."""
-    for _ in range(5):
-        loop.turn(not loop.ready)
-        if loop.ready:
-            break
-    found = list(loop.ready)
-    loop.ready.clear()
-    return found == [waiter]
-
-
-def test_one_registration_one_modification_one_unregistration(loop: PollingLoop, pair: Pair) -> None:
+def test_one_registration_one_modification_one_unregistration(loop: Any, pair: Pair) -> None:
     a, b = pair
     handle = loop.handle(a.fileno(), True)
     stats = loop.stats
     for _ in range(10):
         waiter = wait(loop, handle.reading)
         b.send(b"x")
-        assert woken(loop, waiter)
+        assert woken(loop) == [waiter]
         a.recv(10)
     for _ in range(10):
         waiter = wait(loop, handle.writing)
@@ -90,18 +53,12 @@ def test_one_registration_one_modification_one_unregistration(loop: PollingLoop,
                 b.recv(1 << 20)
         except BlockingIOError:
             pass
-        assert woken(loop, waiter)
+        assert woken(loop) == [waiter]
     loop.release(handle, a.close)
     assert stats.registrations == 1
     assert stats.unregistrations == 1
     assert stats.modifications <= 1
     assert ownership.owners.get(handle.fd) is None
-
-
-def test_a_file_that_never_waits_is_never_registered(loop: PollingLoop, pair: Pair) -> None:
-    handle = loop.handle(pair[0].fileno(), True)
-    loop.release(handle, lambda: None)
-    assert (loop.stats.registrations, loop.stats.unregistrations) == (0, 0)
 
 
 @lifetime_only
@@ -142,7 +99,7 @@ class Broken:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.ENOMEM])
-def test_add_fails_it_raises_and_raises_again(loop: PollingLoop, pair: Pair, number: int) -> None:
+def test_add_fails_it_raises_and_raises_again(loop: Any, pair: Pair, number: int) -> None:
     """Row "ADD fails": a half-registered fd slept for ever."""
     a, b = pair
     handle = loop.handle(a.fileno(), True)
@@ -160,7 +117,7 @@ def test_add_fails_it_raises_and_raises_again(loop: PollingLoop, pair: Pair, num
     broken.broken = False
     waiter = wait(loop, handle.reading)
     b.send(b"x")
-    assert woken(loop, waiter)
+    assert woken(loop) == [waiter]
     broken.broken = True
     with pytest.raises(OSError, match=r"No space|memory"):
         loop.watch(handle.writing, FOREVER)
@@ -189,69 +146,7 @@ def test_add_fails_in_the_middle_of_a_recv_and_the_fiber_goes_on(monkeypatch: py
         assert reader.result(5) == b"x"
 
 
-def test_a_regular_file_never_blocks(loop: PollingLoop, tmp_path: Any) -> None:
-    """EPERM from epoll: nothing to wait for. (poll and select report it ready at once.)"""
-    with open(tmp_path / "file", "w+b") as file:
-        handle = loop.handle(file.fileno(), True)
-        handle.reading.drained = handle.reading.edges
-        handle.reading.waiter = waiter = Waiter()
-        if loop.watch(handle.reading, FOREVER):
-            assert woken(loop, waiter)
-        else:
-            assert handle.fd not in ownership.owners
-            assert not handle.reading.armed
-        loop.release(handle, lambda: None)
-
-
-def test_a_number_seen_on_another_file_evicts_the_old_one(loop: PollingLoop, pair: Pair) -> None:
-    a, _b = pair
-    handle = loop.handle(a.fileno(), True)
-    waiter = wait(loop, handle.reading)
-    c, d = socket.socketpair()
-    with c, d:
-        os.dup2(c.fileno(), a.fileno())  # behind the loop's back
-        successor = loop.handle(a.fileno(), True)
-        assert list(loop.ready) == [waiter]
-        assert waiter.outcome is CLOSED
-        loop.ready.clear()
-        second = wait(loop, successor.reading)
-        d.send(b"x")
-        assert woken(loop, second)
-        assert loop.stats.registrations == 2
-        loop.release(successor, lambda: None)
-        assert loop.stats.unregistrations == 2
-
-
-def test_timers_of_a_direction_go_with_it(loop: PollingLoop, pair: Pair) -> None:
-    handle = loop.handle(pair[0].fileno(), True)
-    waiter = wait(loop, handle.reading, loop.clock() + 30)
-    assert len(loop.timers) == 1
-    loop.release(handle, lambda: None)
-    assert len(loop.timers) == 0
-    assert waiter.outcome is CLOSED
-    loop.ready.clear()
-
-
-def test_a_deadline_wakes_with_timed_out(loop: PollingLoop, pair: Pair) -> None:
-    handle = loop.handle(pair[0].fileno(), True)
-    started = loop.clock()
-    waiter = wait(loop, handle.reading, started + 0.01)
-    assert woken(loop, waiter)
-    assert waiter.outcome is TIMED_OUT
-    assert loop.clock() - started >= 0.01
-    loop.release(handle, lambda: None)
-
-
-def test_closing_a_loop_wakes_with_retry_and_frees_the_files(loop: PollingLoop, pair: Pair) -> None:
-    handle = loop.handle(pair[0].fileno(), True)
-    waiter = wait(loop, handle.reading)
-    loop.close()
-    assert waiter.outcome is RETRY
-    assert handle.fd not in ownership.owners
-    loop.close()
-
-
-def test_interest_bits_are_told_once_to_a_lifetime_poller(loop: PollingLoop, pair: Pair) -> None:
+def test_interest_bits_are_told_once_to_a_lifetime_poller(loop: Any, pair: Pair) -> None:
     """A second waiter of an armed direction costs no call."""
     a, _b = pair
     handle = loop.handle(a.fileno(), True)
@@ -266,20 +161,10 @@ def test_interest_bits_are_told_once_to_a_lifetime_poller(loop: PollingLoop, pai
         def __getattr__(self, name: str) -> Any:
             return getattr(real, name)
 
-    loop._poller = Spy()  # type: ignore[assignment]
+    loop._poller = Spy()
     for seconds in (30, 20, 10):
         wait(loop, handle.reading, loop.clock() + seconds)
     wait(loop, handle.writing)
     assert calls == [(READ, 0), (WRITE, READ)]
     loop.release(handle, lambda: None)
     loop.ready.clear()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_closed_loop_leaves_no_fd_open() -> None:
-    before = os.listdir("/proc/self/fd")
-    for kind in KINDS:
-        loop = new_loop(kind)
-        loop.turn(False)
-        loop.close()
-    assert os.listdir("/proc/self/fd") == before

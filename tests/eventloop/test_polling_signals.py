@@ -79,27 +79,3 @@ def test_eintr_storm_during_recv_sleep_and_timeouts() -> None:
     words = done.stdout.split()
     assert words[0] == "handled"
     assert int(words[1]) > 20
-
-
-BLOCKED_IN_THE_KERNEL = dedent(
-    """
-    import os, signal, sys, threading
-    import fibers
-    from fibers.io import socket
-    from fibers.threads import to_thread
-
-    a, b = socket.socketpair()
-    seen = []
-    signal.signal(signal.SIGUSR1, lambda *_: seen.append(1) or b.send(b"from the handler", socket.MSG_DONTWAIT))
-    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-    print(a.recv(100), seen)
-    a.close()
-    b.close()
-    """
-)
-
-
-def test_eintr_a_handler_that_sends_what_the_sleeping_thread_waits_for() -> None:
-    done = run_python("-c", BLOCKED_IN_THE_KERNEL)
-    assert done.stderr == ""
-    assert done.stdout == "b'from the handler' [1]\n"

@@ -10,7 +10,6 @@ from support.scale import SEED, scaled
 
 import fibers
 from fibers import lowlevel
-from fibers.eventloop import available, new_loop
 from fibers.io import socket
 from fibers.scheduler import get_scheduler
 from fibers.threads import to_thread
@@ -54,32 +53,6 @@ def test_lost_wake_cross_thread_unparks(capsys: pytest.CaptureFixture[str]) -> N
             f"\n{rounds} cross-thread wake-ups: median {latencies[rounds // 2] * 1e6:.0f} µs, "
             f"p99 {latencies[int(rounds * 0.99)] * 1e6:.0f} µs, p99.9 {latencies[int(rounds * 0.999)] * 1e6:.0f} µs"
         )
-
-
-@pytest.mark.parametrize("kind", [name for name, reason in available().items() if reason is None])
-def test_lost_wake_between_the_look_at_the_inbox_and_the_kernel_wait(kind: str) -> None:
-    """The very moment, without luck: the loop reads its clock there, and this clock posts, once, from another thread."""
-    done: list[str] = []
-    armed = [False]
-
-    def clock() -> float:
-        if armed[0]:
-            armed[0] = False
-            thread = threading.Thread(target=loop.post, args=(done.append, "posted"))
-            thread.start()
-            thread.join()
-        return time.monotonic()
-
-    class Target:
-        def expire(self, timer: object) -> None:
-            done.append("late")
-
-    loop = new_loop(kind, clock)
-    loop.schedule(time.monotonic() + 3, Target())
-    armed[0] = True
-    loop.turn(True)
-    assert done == ["posted"]
-    loop.close()
 
 
 def test_lost_wake_posts_from_three_threads() -> None:

@@ -142,6 +142,7 @@ class FakeKqueue:
         for inner in self._inner.values():
             self._outer.register(inner, select.EPOLLIN)
         self._order = list(_EPOLL_EVENTS)
+        self._process = os.getpid()
         _open_queues.add(self)
 
     def fileno(self) -> int:
@@ -336,7 +337,8 @@ _open_queues: "weakref.WeakSet[FakeKqueue]" = weakref.WeakSet()
 
 def _after_fork_in_child() -> None:
     for queue in list(_open_queues):
-        queue.close()
+        if queue._process != os.getpid():  # else another hook has made it in the child already
+            queue.close()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

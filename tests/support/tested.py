@@ -37,6 +37,7 @@ def whole(session: pytest.Session) -> bool:
         config.args_source is not pytest.Config.ArgsSource.TESTPATHS
         or config.option.ignore
         or config.option.ignore_glob
+        or config.getoption("--fibers-loop", None)
     ):
         return False
     reporter = config.pluginmanager.get_plugin("terminalreporter")

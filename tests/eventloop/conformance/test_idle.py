@@ -6,50 +6,33 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support import fake_kqueue
+from support.waiting import wait
 
 import fibers
-from fibers.eventloop import EventLoop, PollingLoop, available, new_loop
-from fibers.eventloop.pollers.kqueue import KqueuePoller
 from fibers.io import socket
 from fibers.scheduler import get_scheduler
 from fibers.threads import to_thread
 
-
-def maker(name: str) -> Callable[[], EventLoop]:
-    if name == "fake kqueue":
-        return lambda: PollingLoop(lambda: KqueuePoller(fake_kqueue))  # type: ignore[arg-type]
-    return lambda: new_loop(name)
+OnLoop = Callable[..., Any]
 
 
-NAMES = [name for name, reason in available().items() if reason is None and name != "libevent"]
-LOOPS = {name: maker(name) for name in (NAMES if "kqueue" in NAMES else [*NAMES, "fake kqueue"])}
-EVERY = pytest.mark.parametrize("make", LOOPS.values(), ids=LOOPS)
-
-
-def on(make: Callable[[], EventLoop], fn: Callable[[], Any]) -> Any:
-    """Run `fn` as main fiber of a thread with a loop of the wanted kind."""
-    return to_thread(lambda: fibers.run(fn, loop=make()))
-
-
-@EVERY
-def test_16578_turns_during_an_idle_sleep_of_200_ms(make: Callable[[], EventLoop]) -> None:
+def test_16578_turns_and_cpu_during_an_idle_sleep_of_200_ms(on_loop: OnLoop) -> None:
     """#16578: a sign error made each kqueue timer 0 ns: sleeps were right, and the CPU burned."""
 
-    def main() -> tuple[int, float]:
+    def main() -> tuple[int, float, float]:
         stats = get_scheduler().loop.stats
         fibers.sleep(0.001)
-        turns, started = stats.turns, time.monotonic()
+        turns, started, cpu = stats.turns, time.monotonic(), time.thread_time()
         fibers.sleep(0.2)
-        return stats.turns - turns, time.monotonic() - started
+        return stats.turns - turns, time.monotonic() - started, time.thread_time() - cpu
 
-    turns, seconds = on(make, main)
+    turns, seconds, cpu = on_loop(main)
     assert turns < 5
     assert 0.2 <= seconds < 2
+    assert cpu < 0.05
 
 
-@EVERY
-def test_16578_turns_during_an_idle_wait_for_a_socket(make: Callable[[], EventLoop]) -> None:
+def test_16578_turns_during_an_idle_wait_for_a_socket(on_loop: OnLoop) -> None:
     def main() -> int:
         a, b = socket.socketpair()
         with a, b:
@@ -60,22 +43,11 @@ def test_16578_turns_during_an_idle_wait_for_a_socket(make: Callable[[], EventLo
                 a.recv(1)
             return stats.turns - turns
 
-    assert on(make, main) < 5
+    assert on_loop(main) < 5
 
 
-@EVERY
-def test_16578_cpu_during_an_idle_wait(make: Callable[[], EventLoop]) -> None:
-    def main() -> float:
-        started = time.thread_time()
-        fibers.sleep(0.2)
-        return time.thread_time() - started
-
-    assert on(make, main) < 0.05
-
-
-@EVERY
 @pytest.mark.parametrize("where", ["pipe", "pty", "unix socket"])
-def test_15214_traffic_that_nobody_waits_for_does_not_turn_the_loop(make: Callable[[], EventLoop], where: str) -> None:
+def test_15214_traffic_that_nobody_waits_for_does_not_turn_the_loop(on_loop: OnLoop, where: str) -> None:
     """#15214: the loop that first waited for a file burned CPU on edges of others' traffic."""
 
     def main() -> tuple[int, int]:
@@ -84,7 +56,7 @@ def test_15214_traffic_that_nobody_waits_for_does_not_turn_the_loop(make: Callab
             reader, writer = a.detach(), b.detach()
         else:
             reader, writer = os.pipe() if where == "pipe" else os.openpty()
-        loop: Any = get_scheduler().loop
+        loop = get_scheduler().loop
         handle = loop.handle(writer, True)
         os.set_blocking(writer, False)
         try:
@@ -92,12 +64,8 @@ def test_15214_traffic_that_nobody_waits_for_does_not_turn_the_loop(make: Callab
                 os.write(writer, b"x" * 1024)
         except BlockingIOError:
             pass
-        writing = handle.writing
-        writing.drained = writing.edges
-        assert loop.watch(writing, float("inf"))  # it waited here once
-        writing.waiter = None
-        if not loop._poller.edge_triggered:
-            loop.unwatch(writing)
+        waiter = wait(loop, handle.writing)  # it waited here once
+        assert handle.writing.abandon(waiter)
         fibers.sleep(0)
         turns = loop.stats.turns
         to_thread(_traffic, reader, writer)
@@ -110,7 +78,7 @@ def test_15214_traffic_that_nobody_waits_for_does_not_turn_the_loop(make: Callab
         os.close(writer)
         return taken, afterwards
 
-    during, afterwards = on(make, main)
+    during, afterwards = on_loop(main)
     assert afterwards <= 4
     if where != "pty":  # a terminal tells its writer of room while it digests, at most once for each write
         assert during <= 12
@@ -125,9 +93,8 @@ def _traffic(reader: int, writer: int) -> None:
             continue
 
 
-@EVERY
 @pytest.mark.parametrize("frozen", [True, False], ids=["stopped", "jumping"])
-def test_clock_patched(make: Callable[[], EventLoop], monkeypatch: pytest.MonkeyPatch, frozen: bool) -> None:
+def test_clock_patched(on_loop: OnLoop, monkeypatch: pytest.MonkeyPatch, frozen: bool) -> None:
     """Row "clock": patching `time.monotonic` and `time.time` must not stop a loop."""
     real = time.perf_counter
     now = time.monotonic()
@@ -144,7 +111,7 @@ def test_clock_patched(make: Callable[[], EventLoop], monkeypatch: pytest.Monkey
                 a.recv(1)
         return real() - started
 
-    worker = fibers.spawn(on, make, main)
+    worker = fibers.spawn(on_loop, main)
     fibers.sleep(0)
     with monkeypatch.context() as patch:
         patch.setattr(time, "monotonic", fake)
@@ -153,8 +120,7 @@ def test_clock_patched(make: Callable[[], EventLoop], monkeypatch: pytest.Monkey
     assert 0.06 <= seconds < 2
 
 
-@EVERY
-def test_hazard_16_far_deadlines_neither_overflow_nor_turn(make: Callable[[], EventLoop]) -> None:
+def test_hazard_16_far_and_infinite_sleeps_neither_overflow_nor_turn(on_loop: OnLoop) -> None:
     """Hazard 16: a wait over 2,147,483 s overflows the kernel's types; infinity makes no timer."""
 
     def main() -> tuple[int, int]:
@@ -170,20 +136,6 @@ def test_hazard_16_far_deadlines_neither_overflow_nor_turn(make: Callable[[], Ev
         fibers.sleep(0.05)
         return loop.stats.turns - turns, timers
 
-    turns, timers = on(make, main)
+    turns, timers = on_loop(main)
     assert turns <= 4
     assert timers == 3
-
-
-@EVERY
-def test_a_wake_from_another_thread_costs_one_turn_or_two(make: Callable[[], EventLoop]) -> None:
-    def main() -> int:
-        loop = get_scheduler().loop
-        done: list[int] = []
-        turns = loop.stats.turns
-        to_thread(lambda: [loop.post(done.append, number) for number in range(1000)])
-        fibers.sleep(0.01)
-        assert done == list(range(1000))
-        return loop.stats.turns - turns
-
-    assert on(make, main) < 100
