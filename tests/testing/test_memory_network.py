@@ -280,8 +280,8 @@ def test_the_default_timeout_holds() -> None:
 
 
 def test_an_unclosed_listener_warns() -> None:
-    memory_network().create_server("there")
     with pytest.warns(ResourceWarning, match="unclosed <MemoryListener at 'there'>"):
+        memory_network().create_server("there")
         gc.collect()
 
 
