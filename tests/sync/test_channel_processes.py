@@ -171,8 +171,16 @@ def test_a_handler_that_raises_at_any_point_loses_no_value() -> None:
     assert child.stdout == "True True lost: 0\n", child.stderr[-3000:]
 
 
+HEAD = """
+import gc, os, signal, sys, threading, warnings
+import fibers
+from fibers import *
+warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forks beside threads: that is the test
+"""
+
+
 def program(body: str, **env: str) -> CompletedProcess[str]:
-    code = "import gc, os, signal, sys, threading\nimport fibers\nfrom fibers import *\n" + textwrap.dedent(body)
+    code = HEAD + textwrap.dedent(body)
     return run_python("-c", code, timeout=60, env=env)
 
 
