@@ -93,10 +93,9 @@ class Model:
     def close(self, at: int) -> None:
         channel = self.channels[at]
         channel.closed = True
-        for line in (channel.receivers, channel.senders):
-            while line:
-                self.end(line[0][0], (line[0][1], ChannelClosed))
-                line = channel.receivers if line is channel.receivers else channel.senders
+        for operation, case in channel.receivers + channel.senders:
+            if operation.expected is None:
+                self.end(operation, (case, ChannelClosed))
 
 
 class Helper:
