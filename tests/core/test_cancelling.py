@@ -42,6 +42,31 @@ def join_endless() -> None:
         other.cancel()
 
 
+def endless(waits: Callable[[fibers.Fiber[Any]], object]) -> Callable[[], None]:
+    """A wait for a fiber that has no end."""
+
+    def place() -> None:
+        other = fibers.spawn(fibers.sleep, FOREVER)
+        try:
+            waits(other)
+        finally:
+            other.cancel()
+
+    return place
+
+
+def wait_for_a_place() -> None:
+    with fibers.shield(), fibers.Pool(1) as pool:
+        gate = pool.spawn(lowlevel.park)
+        asking = fibers.spawn(pool.spawn, int)
+        fibers.yield_now()
+        asking.cancel()
+        asking.join()
+        assert asking.cancelled()
+        lowlevel.unpark(gate)
+    fibers.sleep(FOREVER)
+
+
 def receive() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -90,6 +115,10 @@ PLACES: list[Callable[[], object]] = [
     lowlevel.park,
     lambda: lowlevel.park(3600),
     join_endless,
+    endless(lambda other: fibers.wait([other])),
+    endless(lambda other: fibers.gather(other)),
+    endless(lambda other: next(iter(fibers.as_completed([other])))),
+    wait_for_a_place,
     receive,
     receive_with_timeout,
     send_without_end,
@@ -98,7 +127,8 @@ PLACES: list[Callable[[], object]] = [
     yield_for_ever,
 ]
 NAMES = [
-    "sleep-inf", "sleep", "park", "park-timeout", "join", "recv", "recv-timeout", "sendall", "accept", "turn", "yield",
+    "sleep-inf", "sleep", "park", "park-timeout", "join", "wait", "gather", "completed", "pool",
+    "recv", "recv-timeout", "sendall", "accept", "turn", "yield",
 ]  # fmt: skip
 everywhere = pytest.mark.parametrize("place", PLACES, ids=NAMES)
 

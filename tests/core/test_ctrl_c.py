@@ -70,9 +70,9 @@ def test_wherever_main_waits(wait: str) -> None:
     script = f"""
 a, b = socket.socketpair()
 fibers.sleep(0)
-interrupt_later()
 started = time.monotonic()
 try:
+    interrupt_later()
     {wait}
 except KeyboardInterrupt:
     print("main", time.monotonic() - started < 10)
