@@ -101,9 +101,9 @@ class CancelScope:
     @property
     def cancel_called(self) -> bool:
         """Has `cancel()` been called, or has the deadline passed before the block was left?"""
-        fiber = self._fiber
+        fiber: Any = self._fiber
         inside = fiber is not None and not fiber._done
-        if inside and self._cancelled is None and self._deadline <= self._scheduler.loop.clock():
+        if inside and self._cancelled is None and self._deadline <= fiber.scheduler.loop.clock():
             self._ask(self._rearm)
         return self._cancelled is not None
 
@@ -184,10 +184,10 @@ class CancelScope:
     # -- the runtime's side -------------------------------------------------------------------------------------
 
     def _ask(self, function: Any, *args: object) -> None:
-        """Have something done in the thread of its fiber, if it is in it."""
-        fiber = self._fiber
+        """Have something done in the thread of its fiber, if it is in it. Any thread: it may be left at this moment."""
+        fiber: Any = self._fiber
         if fiber is not None and not fiber._done:
-            self._scheduler.ask(self._if_inside, function, args)
+            fiber.scheduler.ask(self._if_inside, function, args)
 
     def _if_inside(self, function: Any, args: tuple[object, ...]) -> None:
         fiber = self._fiber

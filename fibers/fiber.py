@@ -375,8 +375,9 @@ class Fiber(Generic[T]):
     def cancel(self) -> None:
         """Ask it to stop: Cancelled is raised at its current and every further blocking call.
 
-        A fiber that has not started never runs. A call that completes without waiting is not disturbed. Nothing
-        happens if it is done. Returns at once; `join()` waits for the end.
+        As if all its code stood in a CancelScope that is cancelled: also what was spawned in its task groups stops, and a
+        `shield()` holds. A fiber that has not started never runs. A call that completes without waiting is not disturbed.
+        Nothing happens if it is done. Returns at once; `join()` waits for the end.
         """
         self.scheduler.cancel(self)
 

@@ -8,6 +8,7 @@ At scale 1 these are 10^6 rounds in all, on whatever event loop the suite runs o
 """
 
 import random
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -289,3 +290,41 @@ def test_threads_that_cancel_wake_and_kill_the_same_fibers(canceller: Canceller)
             fiber.join(20)
     assert sorted(ends) == sorted(set(ends)), f"resumed twice, FIBERS_TEST_SEED={SEED}"
     assert len(ends) == total
+
+
+def test_leaving_against_cancel_and_other_questions_from_another_thread() -> None:
+    """A scope is being left while another thread cancels it, again and again, between any two steps."""
+    current: list[fibers.CancelScope] = [fibers.CancelScope()]
+    problems: list[BaseException] = []
+    stop: list[bool] = []
+
+    def disturb() -> None:
+        try:
+            while not stop:
+                scope = current[0]
+                scope.cancel()
+                scope.cancel(grace=0)
+                repr(scope)
+                _ = scope.cancel_called, scope.cancelled_caught, scope.deadline
+        except BaseException as error:
+            problems.append(error)
+
+    thread = threading.Thread(target=disturb)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        for _ in range(rounds(100_000)):
+            scope = current[0] = fibers.move_on_after(60)
+            with scope:
+                pass
+            scope = current[0] = fibers.TaskGroup()
+            with scope:
+                scope.spawn(fibers.yield_now)
+    finally:
+        stop.append(True)
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert problems == []
+    for _ in range(3):
+        fibers.yield_now()
