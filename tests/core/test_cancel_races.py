@@ -318,9 +318,9 @@ def test_leaving_against_cancel_and_other_questions_from_another_thread() -> Non
             scope = current[0] = fibers.move_on_after(60)
             with scope:
                 pass
-            scope = current[0] = fibers.TaskGroup()
-            with scope:
-                scope.spawn(fibers.yield_now)
+            group = current[0] = fibers.TaskGroup()
+            with group:
+                group.spawn(fibers.yield_now)
     finally:
         stop.append(True)
         thread.join()
