@@ -22,7 +22,7 @@ TESTED := PYTHONPATH=tests $(PY) -m support.tested
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help test pytest lint format types examples test-backends tested matrix soak demo bench bench-backends clean
+.PHONY: help test pytest lint format types examples test-backends test-checked tested matrix soak demo bench bench-backends clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ test-backends: $(VENV)/.ready-dev ## the whole suite on every event loop usable 
 	  echo "== event loop: $$backend"; \
 	  FIBERS_EVENTLOOP=$$backend $(PYTEST) -q $(ARGS) || failed="$$failed $$backend"; done; \
 	if [ -n "$$failed" ]; then echo "failed on:$$failed" >&2; exit 1; fi
+
+test-checked: $(VENV)/.ready-dev ## the whole suite on loops that check their contract (FIBERS_EVENTLOOP chooses which)
+	@FIBERS_DEBUG=loop $(PYTEST) -q $(ARGS)
 
 tested: $(VENV)/.ready-dev ## fail if an event loop was left out (of the runs that FIBERS_TESTED=FILE kept a record of)
 	@$(TESTED) check

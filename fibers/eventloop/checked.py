@@ -268,10 +268,11 @@ class CheckedLoop(EventLoop):
         if not self.closed:
             self._check_thread("unschedule")
         target = timer.target
+        if not isinstance(target, CheckedTarget):  # it has been unscheduled before
+            return self._unschedule(timer)
+        self._timers.pop(target, None)
         done = self._unschedule(timer)
-        if isinstance(target, CheckedTarget):
-            target.over = True
-            self._timers.pop(target, None)
+        target.over = True
         return done
 
     # -- what the parts report ----------------------------------------------------------------------------------
@@ -377,7 +378,7 @@ class CheckedLoop(EventLoop):
         passed = self.clock() - LATE if self._timers else -FOREVER
         for target in list(self._timers):
             timer = self._timers.get(target)
-            if timer is not None and timer.deadline <= passed and target.made < made:
+            if timer is not None and timer.target is target and timer.deadline <= passed and target.made < made:
                 target.overdue += 1
                 if target.overdue >= LATE_TURNS:
                     self.note("late", f"a timer of {target.target!r}, due at {timer.deadline!r}, has not expired")
