@@ -5,7 +5,7 @@ import sys
 if sys.platform == "win32":
     raise ImportError("fibers runs on POSIX systems only: its event loops have no Windows backend")
 
-from . import deadlock, lowlevel
+from . import deadlock, from_thread, lowlevel
 from .cancel import CancelScope, current_deadline, move_on_after, move_on_at, shield, timeout, timeout_at
 from .dump import dump
 from .errors import (
@@ -19,15 +19,22 @@ from .errors import (
     OwnershipError,
 )
 from .fiber import Fiber
+from .fiber_thread import FiberThread
+from .from_thread import Portal
+from .futures import ThreadPoolExecutor, as_future, wait_future
 from .group import TaskGroup
 from .lifecycle import all_fibers, run
+from .limiter import CapacityLimiter
 from .runtime import current, current_time, sleep, spawn, spawn_later, yield_now
+from .signals import open_signal_receiver
+from .threads import to_thread
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
-    "BusyError", "CancelScope", "Cancelled", "ClosedError", "DeadlockError", "Fiber", "FiberCancelled", "FiberKilled",
-    "LoopClosedError", "OwnershipError", "TaskGroup", "__version__", "all_fibers", "current", "current_deadline",
-    "current_time", "deadlock", "dump", "lowlevel", "move_on_after", "move_on_at", "run", "shield", "sleep", "spawn",
-    "spawn_later", "timeout", "timeout_at", "yield_now",
+    "BusyError", "CancelScope", "Cancelled", "CapacityLimiter", "ClosedError", "DeadlockError", "Fiber",
+    "FiberCancelled", "FiberKilled", "FiberThread", "LoopClosedError", "OwnershipError", "Portal", "TaskGroup",
+    "ThreadPoolExecutor", "__version__", "all_fibers", "as_future", "current", "current_deadline", "current_time",
+    "deadlock", "dump", "from_thread", "lowlevel", "move_on_after", "move_on_at", "open_signal_receiver", "run", "shield",
+    "sleep", "spawn", "spawn_later", "timeout", "timeout_at", "to_thread", "wait_future", "yield_now",
 ]  # fmt: skip

@@ -63,7 +63,24 @@ FLOORS = [
     ),
     # Two wings in one order: sync first, so that io may import sync and sync never io.
     Floor(
-        2, "sync", ["threads", "sync", "sync/*", "channel", "group", "deadlock", "signals"], third_party=["greenlet"]
+        2,
+        "sync",
+        [
+            "workers",
+            "limiter",
+            "completion",
+            "threads",
+            "from_thread",
+            "fiber_thread",
+            "futures",
+            "sync",
+            "sync/*",
+            "channel",
+            "group",
+            "deadlock",
+            "signals",
+        ],
+        third_party=["greenlet"],
     ),
     Floor(
         2,
