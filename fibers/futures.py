@@ -32,7 +32,7 @@ from .completion import Completion, Outside
 from .errors import Cancelled, FiberCancelled
 from .fiber import Fiber
 from .scheduler import state, undisturbed
-from .threads import outlast
+from .threads import cut, outlast
 from .waitqueue import WaitQueue
 from .workers import NEVER, WorkerPool, knows
 
@@ -144,14 +144,14 @@ class _Task:
         try:
             result = self._context.run(self._fn, *self._args)
         except BaseException as caught:
-            traceback = caught.__traceback__
-            error = caught.with_traceback(None if traceback is None else traceback.tb_next)  # without this frame
+            error = cut(caught)
         if not knows(self):
             return  # the function has forked, and this is the child
         if error is None:
             future.set_result(result)
         else:
             future.set_exception(error)
+            error = None  # its traceback may refer to this frame
 
     def deliver(self) -> None:
         """That has been done."""

@@ -122,9 +122,7 @@ class Call:
                 if state.scheduler is not None:
                     end_thread()  # the fibers of a call end with it
         except BaseException as error:
-            traceback = error.__traceback__
-            error.__traceback__ = None if traceback is None else traceback.tb_next  # without this frame
-            self.errors.append(error)
+            self.errors.append(cut(error))
         worker.call = self.context = self.args = None
         self.ran = True
         if self.given_up:
@@ -229,6 +227,14 @@ def to_thread(
         return result
     finally:
         del call, cancelled  # the traceback refers to this frame
+
+
+def cut(error: BaseException) -> BaseException:
+    """Take the frame that has just caught an error out of its traceback."""
+    traceback = error.__traceback__
+    if traceback is not None:
+        error.__traceback__ = traceback.tb_next
+    return error
 
 
 def _name(fn: Any) -> str:
