@@ -106,6 +106,7 @@ class Home(Protocol):
 
     thread: int
     ready: "deque[Any]"
+    current: "Fiber[Any] | None"
 
     def wake(self, fiber: "Fiber[Any]") -> None: ...
     def cancel(self, fiber: "Fiber[Any]") -> None: ...
@@ -345,7 +346,13 @@ class Fiber(Generic[T]):
     def interruption(self) -> BaseException:
         """What to raise at a blocking call while `interrupt` is set. Takes one one-shot exception, if there is one."""
         if self._pending:
-            error = self._pending.popleft()
-            self.interrupt = bool(self._pending) or cancelling(self.scope or self) is not None
+            # Marked as runtime code: a Ctrl-C between these two would leave the flag behind, without a reason.
+            scheduler = self.scheduler
+            current, scheduler.current = scheduler.current, None
+            try:
+                error = self._pending.popleft()
+                self.interrupt = bool(self._pending) or cancelling(self.scope or self) is not None
+            finally:
+                scheduler.current = current
             return error
         return Cancelled(f"fiber {self.name!r} was cancelled")

@@ -147,6 +147,33 @@ fiber.join()
     assert run_script(script) == "first: pending\nsecond: in place\nmain\n"
 
 
+def test_one_that_strikes_while_another_is_being_delivered() -> None:
+    """Between taking the first out and clearing the flag: a flag without a reason would be felt as a cancellation."""
+    script = """
+from collections import deque
+
+class Strikes(deque):
+    def popleft(self):
+        taken = super().popleft()
+        if not self:
+            interrupt()
+        return taken
+
+main = fibers.current()
+main._pending = Strikes([KeyboardInterrupt()])
+main.interrupt = True
+caught = 0
+for _ in range(4):
+    try:
+        fibers.sleep(0.001)
+    except KeyboardInterrupt:
+        caught += 1
+        main._pending = deque(main._pending)
+print(caught)
+"""
+    assert run_script(script) == "2\n"
+
+
 def test_one_that_has_been_delivered_is_not_pending_any_more() -> None:
     script = """
 def compute():
