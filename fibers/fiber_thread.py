@@ -31,9 +31,10 @@ from weakref import WeakSet
 
 from .cancel import CancelScope
 from .completion import Completion, Outside
+from .endings import end_of
 from .errors import LoopClosedError
 from .fiber import Fiber, Report
-from .from_thread import Portal
+from .from_thread import Portal, make, send
 from .lifecycle import GRACE
 from .lifecycle import run as run_fibers
 from .scheduler import state
@@ -77,7 +78,8 @@ class FiberThread(threading.Thread):
         self._over = _Over(self)
         self._own: set[Fiber[Any]] = set()  # spawned from outside, and not done
         self._failed: deque[Fiber[Any]] = deque(maxlen=ERRORS_MAX)
-        self._error: BaseException | None = None
+        self._errors: list[BaseException] = []  # of those, when all is over
+        self._error: BaseException | None = None  # for `join`
         self._report: Report | None = None
 
     # -- in the thread ----------------------------------------------------------------------------------------------
@@ -93,13 +95,11 @@ class FiberThread(threading.Thread):
             errors.append(error)
         self._stopping = True
         self._call = None
-        only = bool(errors) and not self._failed
-        # Those are taken whose error nobody has asked for, and then they count as asked.
-        errors += [late for fiber in self._failed if _unasked(fiber) and (late := fiber.exception()) is not None]
-        self._failed.clear()
-        if errors:
-            told = f"unhandled errors in thread {self.name!r}"
-            self._error = errors[0] if only else BaseExceptionGroup(told, errors)
+        if errors and not self._errors:
+            self._error = errors[0]
+        elif self._errors:
+            self._error = BaseExceptionGroup(f"unhandled errors in thread {self.name!r}", errors + self._errors)
+        if self._error is not None:
             self._report = Report(self.name, self._site, self._error)
         self._stands.complete()
         self._over.complete()
@@ -124,6 +124,9 @@ class FiberThread(threading.Thread):
                     fiber.cancel()
                 for fiber in left:
                     fiber.join()
+            # Those of which nobody has asked for the error; from now on they count as asked.
+            self._errors += [late for each in self._failed if _unasked(each) and (late := each.exception()) is not None]
+            self._failed.clear()
 
     def _left(self, fiber: Fiber[Any]) -> None:
         """A done-callback."""
@@ -158,11 +161,16 @@ class FiberThread(threading.Thread):
         portal = self.portal
         if self._stopping:
             raise LoopClosedError(f"{self!r} has ended or is stopping; nothing can be spawned in it any more")
-        fiber = portal.spawn(fn, *args, name=name, **kwargs)
-        caller = sys._getframe(1)
-        fiber._site_code, fiber._site_instruction = caller.f_code, caller.f_lasti
+        fiber = make(portal._scheduler, fn, args, kwargs, 2)
+        if name is not None:
+            fiber.name = name
         self._own.add(fiber)
-        fiber.add_done_callback(self._left)
+        end_of(fiber).watch(self._left)
+        try:
+            send(portal._scheduler, fiber)
+        except LoopClosedError:
+            self._own.discard(fiber)
+            raise
         return fiber
 
     def run_sync(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -252,4 +260,15 @@ def _at_exit() -> None:
 
 
 atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_threads.clear)
+
+
+def _after_fork_in_child() -> None:
+    """Threads other than the one that forked are over."""
+    for thread in list(_threads):
+        if thread is not threading.current_thread():
+            _threads.discard(thread)
+            thread._over = _Over(thread)
+            thread._over.complete()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -67,10 +67,10 @@ class Portal:
 
         Raises LoopClosedError if that thread's loop has ended. If it ends before the fiber starts, that never runs.
         """
-        fiber = _make(self._scheduler, fn, args, kwargs, 2)
+        fiber = make(self._scheduler, fn, args, kwargs, 2)
         if name is not None:
             fiber.name = name
-        _send(self._scheduler, fiber)
+        send(self._scheduler, fiber)
         return fiber
 
     def __repr__(self) -> str:
@@ -94,10 +94,10 @@ def spawn(
     Raises RuntimeError outside of a worker if there is no `portal`.
     """
     target = _target(portal)
-    fiber = _make(target, fn, args, kwargs, 2)
+    fiber = make(target, fn, args, kwargs, 2)
     if name is not None:
         fiber.name = name
-    _send(target, fiber)
+    send(target, fiber)
     return fiber
 
 
@@ -130,7 +130,7 @@ def _target(portal: Portal | None) -> Scheduler:
     return call.scheduler
 
 
-def _make(
+def make(
     scheduler: Scheduler, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], depth: int
 ) -> Fiber[Any]:
     """A fiber for another thread. `depth`: how many frames further up it was asked for."""
@@ -148,7 +148,7 @@ def _make(
 _entering: Final[dict[Fiber[Any], bool]] = {}
 
 
-def _send(scheduler: Scheduler, fiber: Fiber[Any]) -> None:
+def send(scheduler: Scheduler, fiber: Fiber[Any]) -> None:
     """Have a fiber started in its thread. Raises LoopClosedError."""
     if scheduler.closed or scheduler.loop.closed:
         raise _gone(scheduler)
@@ -225,14 +225,14 @@ def _run(scheduler: Scheduler, fn: Callable[..., T], args: tuple[Any, ...], kwar
     call = worker.call
     if call is not None and call.cancelled:
         raise _cancelled(call)
-    fiber = _make(scheduler, fn, args, kwargs, 3)
+    fiber = make(scheduler, fn, args, kwargs, 3)
     visit = _Visit(scheduler, fiber, lock)
     end_of(fiber).watch(visit.ended)
     cancelled: Cancelled | None = None
     if call is not None:
         call.inner[fiber] = True
     try:
-        _send(scheduler, fiber)
+        send(scheduler, fiber)
         if call is not None and call.cancelled:
             fiber.cancel()
         if lock is not None:

@@ -14,7 +14,6 @@ import pytest
 from support.process import run_python
 from support.scale import SEED, scaled
 
-import fibers
 from fibers import workers
 from fibers.workers import WorkerPool
 
