@@ -209,7 +209,7 @@ class _Pool(WorkerPool):
         return True
 
     def failed(self) -> None:
-        self.close()
+        super().close()  # the end is told of when this worker is gone, too
         for task in self.drain():
             task.drop(BrokenThreadPool(self.broken))
 

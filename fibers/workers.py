@@ -92,6 +92,7 @@ class WorkerPool:
         "_idle",
         "_living",
         "_numbers",
+        "_present",
         "_waiting",
         "closing",
         "idle_seconds",
@@ -112,7 +113,8 @@ class WorkerPool:
         """Begin again without any threads and jobs: made, or in a forked child."""
         self._waiting: deque[Job] = deque()
         self._idle: dict[_Worker, bool] = {}
-        self._living: dict[_Worker, bool] = {}
+        self._living: dict[_Worker, bool] = {}  # will look for jobs
+        self._present: dict[_Worker, bool] = {}  # and those that will not, and are not gone
         self._numbers = counter()
         self._free: deque[int] = deque()
         self.trouble: RuntimeError | None = None  # why the last thread could not be started
@@ -155,8 +157,8 @@ class WorkerPool:
             worker.door.release()
 
     def __len__(self) -> int:
-        """How many threads it has."""
-        return len(self._living)
+        """How many threads it has, those that are about to end included."""
+        return len(self._present)
 
     # -- the meeting of jobs and workers --------------------------------------------------------------------------
 
@@ -193,12 +195,13 @@ class WorkerPool:
 
     def _start(self, number: int, job: Job) -> bool:
         worker = _Worker(number, job)
-        self._living[worker] = True
+        self._living[worker] = self._present[worker] = True
         try:
             start_new_thread(self._live, (worker,))
         except RuntimeError as error:
             # The system has no more threads. If there are workers, each looks for a job when it has done its own.
             self.trouble = error
+            del self._present[worker]
             self._retire(worker)
             return False
         self.trouble = None
@@ -230,6 +233,7 @@ class WorkerPool:
         finally:
             # On older Pythons `threading` would list for ever a thread that it has not started itself.
             threading._active.pop(get_ident(), None)  # type: ignore[attr-defined]
+            self._present.pop(worker, None)
             self.left()
 
     def begin(self) -> bool:
@@ -240,7 +244,7 @@ class WorkerPool:
         """`begin` has returned False. Its job is in the queue again."""
 
     def left(self) -> None:
-        """A worker is about to end, and has been retired."""
+        """A worker has ended, but for the last instructions of its thread."""
 
     def _work(self, worker: _Worker) -> None:
         waiting, idle, door = self._waiting, self._idle, worker.door

@@ -37,7 +37,7 @@ def fails(text: str = "failed") -> None:
     raise ValueError(text)
 
 
-# -- a thread ------------------------------------------------------------------------------------------------------------
+# -- a thread ---------------------------------------------------------------------------------------------------------
 
 
 def test_it_is_a_thread_with_fibers() -> None:
@@ -100,7 +100,12 @@ def test_join_in_a_plain_thread() -> None:
     thread = FiberThread(service)
     thread.start()
     joined: list[bool] = []
-    joiner = threading.Thread(target=lambda: (thread.join(), joined.append(not thread.is_alive())))
+
+    def join() -> None:
+        thread.join()
+        joined.append(not thread.is_alive())
+
+    joiner = threading.Thread(target=join)
     joiner.start()
     thread.stop()
     joiner.join()
@@ -175,14 +180,14 @@ def test_a_loop_that_cannot_be_made_is_an_error_of_start(monkeypatch: pytest.Mon
     def refuse() -> object:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(fibers.lifecycle, "get_scheduler", lambda loop: refuse())  # type: ignore[attr-defined]
+    monkeypatch.setattr(fibers.lifecycle, "get_scheduler", lambda loop: refuse())
     thread = FiberThread()
     with pytest.raises(OSError, match="Too many open files"):
         thread.start()
     assert not thread.is_alive()
 
 
-# -- as a block ------------------------------------------------------------------------------------------------------------
+# -- as a block -------------------------------------------------------------------------------------------------------
 
 
 def test_the_block_is_left_when_all_that_was_spawned_is_done() -> None:
@@ -201,12 +206,18 @@ def test_the_block_is_left_when_all_that_was_spawned_is_done() -> None:
 
 def test_a_block_that_fails_cancels_what_is_left() -> None:
     service = Service()
+    sent: list[fibers.Fiber[None]] = []
     thread = FiberThread()
-    with pytest.raises(ZeroDivisionError), thread:
-        fiber = thread.spawn(service)
-        fibers.to_thread(service.started.wait, 20)
-        raise ZeroDivisionError
-    assert fiber.cancelled()
+
+    def block() -> None:
+        with thread:
+            sent.append(thread.spawn(service))
+            fibers.to_thread(service.started.wait, 20)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        block()
+    assert sent[0].cancelled()
     assert service.unwound.is_set()
     assert not thread.is_alive()
 
@@ -258,7 +269,7 @@ def test_a_plain_thread_may_hold_the_block() -> None:
     assert done == [1, 2]
 
 
-# -- errors ------------------------------------------------------------------------------------------------------------------
+# -- errors -----------------------------------------------------------------------------------------------------------
 
 
 def test_join_raises_what_the_function_has_raised() -> None:
@@ -273,11 +284,16 @@ def test_join_raises_what_the_function_has_raised() -> None:
 
 def test_errors_of_fibers_that_nobody_asked_for_arrive_as_a_group() -> None:
     thread = FiberThread(name="mine")
-    with pytest.raises(ExceptionGroup, match="unhandled errors in thread 'mine'") as caught, thread:
-        thread.spawn(fails, "one")
-        thread.spawn(fails, "two")
-        asked = thread.spawn(fails, "three")
-        assert str(asked.exception()) == "three"
+
+    def block() -> None:
+        with thread:
+            thread.spawn(fails, "one")
+            thread.spawn(fails, "two")
+            asked = thread.spawn(fails, "three")
+            assert str(asked.exception()) == "three"
+
+    with pytest.raises(ExceptionGroup, match="unhandled errors in thread 'mine'") as caught:
+        block()
     assert sorted(str(error) for error in caught.value.exceptions) == ["one", "two"]
 
 
@@ -320,18 +336,23 @@ def test_of_too_many_errors_the_oldest_are_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A thread that serves for months must not keep the error of each request until it is joined."""
-    monkeypatch.setattr(fibers.fiber_thread, "ERRORS_MAX", 3)  # type: ignore[attr-defined]
+    monkeypatch.setattr(fibers.fiber_thread, "ERRORS_MAX", 3)
     thread = FiberThread()
-    with pytest.raises(ExceptionGroup) as caught, thread:
-        for number in range(5):
-            thread.spawn(fails, str(number))
-            thread.run_sync(fibers.sleep, 0.001)
+
+    def block() -> None:
+        with thread:
+            for number in range(5):
+                thread.spawn(fails, str(number))
+                thread.run_sync(fibers.sleep, 0.001)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        block()
     assert [str(error) for error in caught.value.exceptions] == ["2", "3", "4"]
     gc.collect()
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 2
 
 
-# -- what it is for ------------------------------------------------------------------------------------------------------------
+# -- what it is for ---------------------------------------------------------------------------------------------------
 
 
 def test_a_server_with_a_loop_in_each_of_several_threads() -> None:
@@ -375,7 +396,7 @@ def test_a_server_with_a_loop_in_each_of_several_threads() -> None:
         assert not server.is_alive()
 
 
-# -- in processes of their own ---------------------------------------------------------------------------------------------------
+# -- in processes of their own ----------------------------------------------------------------------------------------
 
 
 def script(body: str, code: int = 0) -> tuple[str, str]:
@@ -387,21 +408,25 @@ def script(body: str, code: int = 0) -> tuple[str, str]:
 
 
 SLEEPS = """
+import os
 def sleeps():
     try:
         fibers.sleep(1000)
     finally:
-        print("unwound", flush=True)
+        os.write(1, b"unwound\\n")
 """
 
 
 def test_one_without_a_function_does_not_hold_up_the_end_of_the_program() -> None:
-    body = "thread = fibers.FiberThread()\nthread.start()\nthread.spawn(sleeps)\nthread.run_sync(int)\nprint('end')"
+    body = "thread = fibers.FiberThread()\nthread.start()\nthread.spawn(sleeps)\n"
+    body += "thread.run_sync(int)\nos.write(1, b'end\\n')"
     assert script(SLEEPS + body) == ("end\nunwound\n", "")
 
 
 def test_nor_does_a_daemon() -> None:
-    body = "thread = fibers.FiberThread(sleeps, daemon=True)\nthread.start()\nthread.run_sync(int)\nprint('end')"
+    body = (
+        "thread = fibers.FiberThread(sleeps, daemon=True)\nthread.start()\nthread.run_sync(int)\nos.write(1, b'end\\n')"
+    )
     assert script(SLEEPS + body) == ("end\nunwound\n", "")
 
 
@@ -425,14 +450,14 @@ def interrupts():
         os.kill(os.getpid(), signal.SIGINT)
         fibers.sleep(1000)
     finally:
-        print("unwound", flush=True)
+        os.write(1, b"unwound\\n")
 def main():
     with fibers.FiberThread() as thread:
         thread.spawn(interrupts)
 try:
     fibers.run(main)
 except KeyboardInterrupt:
-    print("main")
+    os.write(1, b"main\\n")
 """
     printed, _ = script(body)
     assert sorted(printed.split()) == ["main", "unwound"]

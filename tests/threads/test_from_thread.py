@@ -1,4 +1,4 @@
-"""Into the fibers of another thread: from workers, plain threads and fibers elsewhere; cancelled, and with the target gone."""
+"""Into the fibers of another thread, from workers, plain threads and fibers elsewhere; cancelled; with the target gone."""
 
 import contextvars
 import gc
@@ -19,7 +19,7 @@ from fibers import LoopClosedError, Portal, from_thread
 
 
 def in_thread(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
-    """Begin `function(*args)` in a plain thread; the returned function waits for it, as a fiber, and gives what it came to."""
+    """Begin `function(*args)` in a plain thread; the returned function waits for it as a fiber, and gives its outcome."""
     outcome: list[Any] = []
     over = threading.Event()
 
@@ -78,7 +78,7 @@ def ident_of_a_fiber_that_waits() -> int:
     return threading.get_ident()
 
 
-# -- where it runs ---------------------------------------------------------------------------------------------------
+# -- where it runs ----------------------------------------------------------------------------------------------------
 
 
 def test_a_worker_gets_into_the_thread_of_its_caller() -> None:
@@ -87,17 +87,18 @@ def test_a_worker_gets_into_the_thread_of_its_caller() -> None:
 
 def test_also_one_whose_caller_has_a_loop_of_its_own(target: Target) -> None:
     def there() -> bool:
-        return fibers.to_thread(from_thread.run, ident_of_a_fiber_that_waits) == threading.get_ident()
+        found: int = fibers.to_thread(from_thread.run, ident_of_a_fiber_that_waits)
+        return found == threading.get_ident()
 
     assert target.portal.run(there)
 
 
 def test_through_a_portal_from_a_plain_thread_without_making_a_loop_there() -> None:
     portal = Portal()
-    before = len(fibers.lifecycle.schedulers())  # type: ignore[attr-defined]
+    before = len(fibers.lifecycle.schedulers())
 
     def plain() -> tuple[int, int]:
-        return portal.run(ident_of_a_fiber_that_waits), len(fibers.lifecycle.schedulers())  # type: ignore[attr-defined]
+        return portal.run(ident_of_a_fiber_that_waits), len(fibers.lifecycle.schedulers())
 
     assert in_thread(plain)() == (threading.get_ident(), before)
 
@@ -206,7 +207,7 @@ def test_thousands_from_many_threads(target: Target) -> None:
     assert wrong == []
 
 
-# -- bad input ---------------------------------------------------------------------------------------------------------
+# -- bad input --------------------------------------------------------------------------------------------------------
 
 
 def test_without_a_portal_outside_of_a_worker() -> None:
@@ -241,7 +242,7 @@ def test_run_cannot_wait_inside_the_runtime_and_spawn_need_not() -> None:
     assert seen[1].result(5) == 0
 
 
-# -- cancellation --------------------------------------------------------------------------------------------------------
+# -- cancellation -----------------------------------------------------------------------------------------------------
 
 
 class Sleeper:
@@ -392,7 +393,7 @@ def test_cancelled_at_any_moment_every_call_ends(target: Target) -> None:
         assert began == ended
 
 
-# -- with the target gone -------------------------------------------------------------------------------------------------
+# -- with the target gone ---------------------------------------------------------------------------------------------
 
 
 def test_a_closed_target_is_an_error_at_once() -> None:
@@ -486,8 +487,12 @@ def test_a_caller_that_gave_up_may_leave_a_worker_behind_whose_target_is_gone() 
         over.set()
 
     def main() -> None:
+        def cancels() -> None:
+            fibers.to_thread(entered.wait, 20)
+            scope.cancel()
+
         with fibers.CancelScope() as scope:
-            fibers.spawn(lambda: (fibers.to_thread(entered.wait, 20), scope.cancel()))
+            fibers.spawn(cancels)
             fibers.to_thread(worker, cancellable=True)
 
     thread = threading.Thread(target=fibers.run, args=(main,))
@@ -552,7 +557,7 @@ def test_a_thread_that_ends_with_living_fibers_ends_them() -> None:
         portals[0].spawn(int)
 
 
-# -- in processes of their own ----------------------------------------------------------------------------------------------
+# -- in processes of their own ----------------------------------------------------------------------------------------
 
 
 def test_ctrl_c_in_a_plain_main_thread_cancels_what_it_waits_for() -> None:
@@ -572,13 +577,13 @@ def unwinds():
     try:
         fibers.sleep(60)
     finally:
-        print("unwound", flush=True)
+        os.write(1, b"unwound\\n")
 threading.Thread(target=fibers.run, args=(main,), daemon=True).start()
 ready.wait()
 try:
     made[0].run(unwinds)
 except KeyboardInterrupt:
-    print("main")
+    os.write(1, b"main\\n")
 made[0].run(int)
 """,
         timeout=30,

@@ -48,7 +48,7 @@ def gate() -> Iterator[Gate]:
     made.go.set()
 
 
-# -- results -------------------------------------------------------------------------------------------------------
+# -- results ----------------------------------------------------------------------------------------------------------
 
 
 def test_result_and_arguments_come_through() -> None:
@@ -205,7 +205,7 @@ def test_one_call_after_another_needs_one_thread() -> None:
     assert len(seen) == 1
 
 
-# -- how many at once ------------------------------------------------------------------------------------------------
+# -- how many at once -------------------------------------------------------------------------------------------------
 
 
 def test_a_limiter_bounds_them_and_serves_in_order() -> None:
@@ -292,7 +292,7 @@ def test_cancelled_while_it_waits_for_a_token_it_never_runs(gate: Gate) -> None:
     assert limiter.borrowed == 0
 
 
-# -- cancellation ------------------------------------------------------------------------------------------------------
+# -- cancellation -----------------------------------------------------------------------------------------------------
 
 
 def test_a_cancelled_caller_waits_for_the_end_and_raises_then(gate: Gate) -> None:

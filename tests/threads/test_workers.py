@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -62,7 +63,7 @@ def test_it_grows_with_need_up_to_its_limit_and_serves_the_rest_in_order() -> No
         blocked = [Work(lambda: gate.wait(20)) for _ in range(3)]
         for job in blocked:
             three.submit(job)
-        rest = [Work(lambda number=number: order.append(number)) for number in range(50)]
+        rest = [Work(partial(order.append, number)) for number in range(50)]
         for job in rest:
             three.submit(job)
         assert len(three) == 3
@@ -79,7 +80,7 @@ def test_it_grows_with_need_up_to_its_limit_and_serves_the_rest_in_order() -> No
 def test_one_worker_keeps_the_order() -> None:
     order: list[int] = []
     with pool(1) as one:
-        jobs = [Work(lambda number=number: order.append(number)) for number in range(500)]
+        jobs = [Work(partial(order.append, number)) for number in range(500)]
         for job in jobs:
             one.submit(job)
         assert jobs[-1].over.wait(20)
@@ -318,7 +319,7 @@ def test_trace_and_profile_functions_of_threading_are_used() -> None:
             one.submit(job)
             assert job.over.wait(20)
     finally:
-        threading.settrace(None)  # type: ignore[arg-type]
+        threading.settrace(None)
         threading.setprofile(None)
     assert seen.count("marked") >= 2
 
