@@ -37,7 +37,7 @@ from greenlet import GreenletExit, getcurrent
 
 from .errors import Cancelled, FiberKilled
 from .eventloop.contract import EventLoop
-from .eventloop.waiter import Outcome
+from .eventloop.waiter import RETRY, Outcome
 from .fiber import INTERRUPTED, Fiber, Place, Report
 from .pool import IDLE_MAX, SHRINK_EVERY, CarrierPool
 
@@ -154,7 +154,8 @@ class Carriers(CarrierPool):
         if outcome is not None:
             me.outcome = None
             if outcome is INTERRUPTED:
-                raise me.interruption()
+                me.interrupted()
+                return RETRY
         return outcome
 
     def _turn(self, block: bool) -> None:

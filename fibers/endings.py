@@ -62,7 +62,6 @@ class _Nobody:
 
     def __init__(self) -> None:
         self.ready: deque[Any] = deque(maxlen=0)
-        self.current: Fiber[Any] | None = None
 
     def wake(self, fiber: Fiber[Any]) -> None: ...
     def cancel(self, fiber: Fiber[Any]) -> None: ...

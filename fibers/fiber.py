@@ -106,7 +106,6 @@ class Home(Protocol):
 
     thread: int
     ready: "deque[Any]"
-    current: "Fiber[Any] | None"
 
     def wake(self, fiber: "Fiber[Any]") -> None: ...
     def cancel(self, fiber: "Fiber[Any]") -> None: ...
@@ -343,16 +342,26 @@ class Fiber(Generic[T]):
         elif timer is self.alarm:
             self.scheduler.ring(self)
 
-    def interruption(self) -> BaseException:
-        """What to raise at a blocking call while `interrupt` is set. Takes one one-shot exception, if there is one."""
+    def interruption(self) -> BaseException | None:
+        """What to raise at a blocking call while `interrupt` is set. Takes one one-shot exception, if there is one.
+
+        None: there is nothing. A signal handler has raised in here, after taking the exception and before clearing the flag;
+        what it has raised came in place of that.
+        """
         if self._pending:
-            # Marked as runtime code: a Ctrl-C between these two would leave the flag behind, without a reason.
-            scheduler = self.scheduler
-            current, scheduler.current = scheduler.current, None
-            try:
-                error = self._pending.popleft()
-                self.interrupt = bool(self._pending) or cancelling(self.scope or self) is not None
-            finally:
-                scheduler.current = current
+            error = self._pending.popleft()
+            self.interrupt = bool(self._pending) or cancelling(self.scope or self) is not None
             return error
+        if cancelling(self.scope or self) is None:
+            self.interrupt = False
+            return None
         return Cancelled(f"fiber {self.name!r} was cancelled")
+
+    def interrupted(self) -> None:
+        """Raise that; returns if there is nothing."""
+        error = self.interruption()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # the traceback refers to this frame

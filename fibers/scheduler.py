@@ -91,7 +91,7 @@ class Scheduler(Carriers):
         if me.interrupt:
             self.ready.append(me)
             self.park(me, None)  # others first, as in `park`
-            raise me.interruption()
+            me.interrupted()
 
     def deadline(self, timeout: float | None) -> float | None:
         """When a wait that starts now ends; None: never. Raises TypeError or ValueError for what is not a timeout."""
