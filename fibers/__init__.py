@@ -5,7 +5,7 @@ import sys
 if sys.platform == "win32":
     raise ImportError("fibers runs on POSIX systems only: its event loops have no Windows backend")
 
-from . import deadlock, lowlevel
+from . import deadlock, from_thread, lowlevel
 from .cancel import CancelScope, current_deadline, move_on_after, move_on_at, shield, timeout, timeout_at
 from .channel import Channel
 from .dump import dump
@@ -22,21 +22,28 @@ from .errors import (
     OwnershipError,
 )
 from .fiber import Fiber
+from .fiber_thread import FiberThread
+from .from_thread import Portal
+from .futures import ThreadPoolExecutor, as_future, wait_future
 from .gathering import as_completed, gather, wait
 from .group import TaskGroup
 from .lifecycle import all_fibers, run
+from .limiter import CapacityLimiter
 from .pools import Pool
 from .readiness import readable, writable
 from .runtime import current, current_time, sleep, spawn, spawn_later, yield_now
 from .selecting import after, default, select
+from .signals import open_signal_receiver
+from .threads import to_thread
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
-    "BusyError", "CancelScope", "Cancelled", "Channel", "ChannelClosed", "ClosedError", "ContractError",
-    "DeadlockError", "Fiber", "FiberCancelled", "FiberKilled", "LoopClosedError", "OwnershipError", "Pool",
-    "TaskGroup", "__version__", "after", "all_fibers", "as_completed", "current", "current_deadline",
-    "current_time", "deadlock", "default", "dump", "gather", "lowlevel", "move_on_after", "move_on_at", "readable",
-    "run", "select", "shield", "sleep", "spawn", "spawn_later", "timeout", "timeout_at", "wait", "writable",
-    "yield_now",
+    "BusyError", "CancelScope", "Cancelled", "CapacityLimiter", "Channel", "ChannelClosed", "ClosedError",
+    "ContractError", "DeadlockError", "Fiber", "FiberCancelled", "FiberKilled", "FiberThread", "LoopClosedError",
+    "OwnershipError", "Pool", "Portal", "TaskGroup", "ThreadPoolExecutor", "__version__", "after", "all_fibers",
+    "as_completed", "as_future", "current", "current_deadline", "current_time", "deadlock", "default", "dump",
+    "from_thread", "gather", "lowlevel", "move_on_after", "move_on_at", "open_signal_receiver", "readable", "run",
+    "select", "shield", "sleep", "spawn", "spawn_later", "timeout", "timeout_at", "to_thread", "wait",
+    "wait_future", "writable", "yield_now",
 ]  # fmt: skip

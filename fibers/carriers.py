@@ -38,7 +38,7 @@ from greenlet import GreenletExit, getcurrent
 from .carrierpool import IDLE_MAX, SHRINK_EVERY, CarrierPool
 from .errors import Cancelled, FiberKilled
 from .eventloop.contract import EventLoop
-from .eventloop.waiter import Outcome
+from .eventloop.waiter import RETRY, Outcome
 from .fiber import INTERRUPTED, Fiber, Place, Report
 from .tracebacks import trim
 
@@ -158,7 +158,8 @@ class Carriers(CarrierPool):
             me.outcome = None
             if outcome is INTERRUPTED:
                 following = None  # its error may refer to this one, and this one to this frame
-                raise me.interruption()
+                me.interrupted()
+                return RETRY
         return outcome
 
     def _turn(self, block: bool) -> None:

@@ -7,7 +7,7 @@ No false alarm: a program that is told that it cannot go on must not be able to.
 * nothing is on its way in the loop (no timer, no post), and no fiber waits for a file;
 * every fiber waits where only fibers and threads of this process can wake it: for a fiber, a group, a lock, a queue
   … A `sleep` without end, or `lowlevel.park`, is somebody's intention;
-* there is no other thread, of Python or of a C library, but for worker threads that have nothing to do;
+* there is no other thread, of Python or of a C library, but for worker threads, and none of these has anything to do;
 * no signal has a handler but Python's and ours;
 * main waits for a fiber or for a group. If it waits for anything else (a bare `Event().wait()` until Ctrl-C is a way to
   keep a program alive) the picture goes into the log, and it may wait.
@@ -32,8 +32,9 @@ from .eventloop.turns import Direction
 from .fiber import Fiber
 from .group import TaskGroup
 from .scheduler import Scheduler, on_new
-from .threads import idle_workers
 from .waitqueue import WaitQueue
+from .workers import at_rest, under_way
+from .workers import count as count_workers
 
 _log: Final = logging.getLogger("fibers")
 
@@ -67,8 +68,13 @@ class Watch:
         if witness is not None and witness.waiter is not None:
             return
         scheduler = self._scheduler
-        # The order counts: a worker that has become idle has posted its result before.
-        if count_threads() > idle_workers() or not scheduler.loop.quiet() or scheduler.ready:
+        if under_way():
+            if not at_rest:
+                at_rest.append(self._look_again)
+            if under_way():  # else it ended before it could see that
+                return
+        # The order counts: what is not under way any more has been posted before.
+        if count_threads() > count_workers() or not scheduler.loop.quiet() or scheduler.ready:
             return
         for fiber in [scheduler.main, *scheduler.fibers]:
             place: Any = fiber.waiting
@@ -79,6 +85,10 @@ class Watch:
                 return
         if self._logged != (scheduler.switches, scheduler.main.since) and not _handled_signals():
             self._report(scheduler)
+
+    def _look_again(self) -> None:
+        """The workers have come to rest. In one of them."""
+        self._scheduler.post(_nothing)
 
     def _report(self, scheduler: Scheduler) -> None:
         main = scheduler.main
@@ -94,6 +104,10 @@ class Watch:
         self._logged = scheduler.switches, main.since
         # A main that waits alone is kept alive on purpose, as a rule.
         _log.log(logging.WARNING if scheduler.fibers else logging.INFO, "%s", text)
+
+
+def _nothing() -> None:
+    """A post that makes the loop turn once."""
 
 
 def _native_threads() -> int | None:

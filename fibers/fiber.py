@@ -421,13 +421,29 @@ class Fiber(Generic[T]):
         elif timer is self.alarm:
             self.scheduler.ring(self)
 
-    def interruption(self) -> BaseException:
-        """What to raise at a blocking call while `interrupt` is set. Takes one one-shot exception, if there is one."""
+    def interruption(self) -> BaseException | None:
+        """What to raise at a blocking call while `interrupt` is set. Takes one one-shot exception, if there is one.
+
+        None: there is nothing. A signal handler has raised in here, after taking the exception and before clearing the flag;
+        what it has raised came in place of that.
+        """
         if self._pending:
             error = self._pending.popleft()
             self.look()
             return error
+        if cancelling(self.scope or self) is None:
+            self.interrupt = False
+            return None
         return Cancelled(f"fiber {self.name!r} was cancelled")
+
+    def interrupted(self) -> None:
+        """Raise that; returns if there is nothing."""
+        error = self.interruption()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # the traceback refers to this frame
 
     def look(self) -> None:
         """Set `interrupt` anew. (First down and then up: what a signal handler has for it meanwhile is not lost.)"""

@@ -96,8 +96,12 @@ def schedulers() -> list[Scheduler]:
 def end_fibers(scheduler: Scheduler, mine: Callable[[Fiber[Any]], bool]) -> None:
     """Cancel fibers and wait until they are done, at most for GRACE seconds. In the main fiber."""
     scheduler.main._cancelled = None  # this clean-up is what a cancelled main does last
-    with shield():
-        _end_fibers(scheduler, mine)
+    scheduler.ending = True
+    try:
+        with shield():
+            _end_fibers(scheduler, mine)
+    finally:
+        scheduler.ending = False
 
 
 def _end_fibers(scheduler: Scheduler, mine: Callable[[Fiber[Any]], bool]) -> None:
@@ -117,6 +121,18 @@ def _end_fibers(scheduler: Scheduler, mine: Callable[[Fiber[Any]], bool]) -> Non
                         "fiber %r, spawned at %s, goes on after it was cancelled", fiber.name, fiber.spawned_at
                     )
             return
+
+
+def end_thread() -> None:
+    """End what this thread has of fibers. Its next use of one begins anew. In its main fiber."""
+    scheduler = state.scheduler
+    if scheduler is None or scheduler.closed:
+        return
+    try:
+        end_fibers(scheduler, lambda fiber: True)
+    finally:
+        _close(scheduler)
+        state.scheduler = state.ending = None
 
 
 def _close(scheduler: Scheduler) -> None:

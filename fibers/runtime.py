@@ -114,7 +114,7 @@ def sleep(seconds: float) -> None:
         if scheduler.park(me, SLEEPING, timer) is TIMED_OUT or clock() >= deadline:
             break
     if me.interrupt:
-        raise me.interruption()
+        me.interrupted()
 
 
 def yield_now() -> None:
@@ -128,4 +128,4 @@ def yield_now() -> None:
     scheduler.ready.append(me)
     scheduler.park(me, None)
     if me.interrupt:
-        raise me.interruption()
+        me.interrupted()

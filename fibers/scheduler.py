@@ -59,12 +59,13 @@ FORKED: Final = Nowhere("gone with the fork")
 class Scheduler(Carriers):
     """See the module's text."""
 
-    __slots__ = ("_ctrl_c", "closed", "post")
+    __slots__ = ("_ctrl_c", "closed", "ending", "post")
 
     def __init__(self, loop: EventLoop) -> None:
         if loop.thread != threading.get_ident():
             raise ValueError(f"the loop belongs to thread {loop.thread}, not to this one")
         self.closed = False
+        self.ending = False  # its fibers are being ended: see lifecycle.py
         self._ctrl_c = False  # one is on its way to main
         self.post = loop.post
         super().__init__(loop)
@@ -91,7 +92,7 @@ class Scheduler(Carriers):
         if me.interrupt:
             self.ready.append(me)
             self.park(me, None)  # others first, as in `park`
-            raise me.interruption()
+            me.interrupted()
 
     def deadline(self, timeout: float | None) -> float | None:
         """When a wait that starts now ends; None: never. Raises TypeError or ValueError for what is not a timeout."""
@@ -268,6 +269,8 @@ class Scheduler(Carriers):
 
     def on_ctrl_c(self, signum: int, frame: FrameType | None) -> None:
         """The handler of SIGINT: see lifecycle.py. In the main thread, between any two instructions."""
+        if self.closed:  # somebody has put this handler back after its time
+            raise KeyboardInterrupt
         current = self.current
         pending = self._ctrl_c or any(isinstance(error, KeyboardInterrupt) for error in self.main._pending or ())
         # A lock that has just been taken, a scope that is being entered, a group that is about to wait: main must not be
@@ -368,3 +371,9 @@ def get_scheduler(loop: EventLoop | None = None) -> Scheduler:
         for function in on_new:
             function(scheduler)
     return scheduler
+
+
+def undisturbed(function: Callable[..., R], *args: Any) -> R:
+    """Do, in any thread, what must not be left halfway: Ctrl-C waits until it is over, and finalisers use the inbox."""
+    scheduler = state.scheduler
+    return function(*args) if scheduler is None or scheduler.closed else scheduler.in_runtime(function, *args)

@@ -1,165 +1,243 @@
-"""Worker threads for what can only block: here a call that belongs in a thread, so that only its fiber waits.
+"""Calls in worker threads, for what can only block: only the calling fiber waits.
 
-The pool is one for the process. It grows by a thread whenever work comes and nobody is idle, up to MAX_WORKERS, and
-each thread ends when it has been idle for a while. The threads are daemons: a name server that does not answer must not
-hold up the end of the program. They have no event loop and run no fibers.
+Cancellation. A thread cannot be stopped from outside, so a cancelled caller has two ways, and chooses when it calls:
 
-Only primitives of the C module `_thread` and a deque are used, so that the pool stays made of real threads and locks
-whatever is patched in the modules above.
+* It waits for the call's end, and raises Cancelled then (the default). So nothing runs on behind the back of a block that
+  has been left: no file is written to after its `finally` has closed it. The call can help: it is told by
+  `from_thread.check_cancelled()`, and what it does through `from_thread.run` is cancelled at once.
+* It gives the call up (`cancellable=True`). The call runs on to its end; its result is dropped, its error is logged.
+
+What is raised once (`kill`, Ctrl-C, a signal handler that raises) comes at once in both cases, and gives the call up: it is
+there to end what does not end by itself.
+
+What becomes of the result. A call that has ended when the cancellation comes has its result returned. One that ends later
+has its result dropped, since somebody has decided to do without; who cannot (it is a file, a lock) calls under
+`fibers.shield()`. An error is never dropped: it is raised in place of Cancelled, which the next wait raises again.
+
+How many at once is a matter of limiters (limiter.py). The token belongs to the call, and comes back when the call is over,
+also if it was given up.
 """
 
-import os
-import threading
-from _thread import allocate_lock
-from collections import deque
+import logging
+from _thread import _local
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
-from .scheduler import get_scheduler
+from .errors import Cancelled
+from .fiber import Fiber
+from .lifecycle import end_thread
+from .limiter import CapacityLimiter
+from .scheduler import Scheduler, get_scheduler, state
 from .waitqueue import WaitQueue
+from .workers import knows, shared
+
+_log: Final = logging.getLogger("fibers")
 
 T = TypeVar("T")
 
-#: At most this many calls run at once; more wait for a thread.
+#: How many calls without a limiter of their own run at once, to begin with.
 MAX_WORKERS: Final = 64
-#: Seconds after which an idle worker ends.
-IDLE_SECONDS: Final = 5.0
+#: The limiter of calls without one of their own. Its `total_tokens` may be changed.
+default_limiter: Final = CapacityLimiter(MAX_WORKERS)
 
 
-class _Call:
+class Errand(Protocol):
+    """Something that is done elsewhere, while a fiber waits for it."""
+
+    done: bool
+    queue: WaitQueue
+
+    def cancel(self) -> None:
+        """Whoever waits has been cancelled, and waits on."""
+
+    def give_up(self) -> None:
+        """Nobody waits any more."""
+
+
+def outlast(errand: Errand, scheduler: Scheduler, me: Fiber[Any]) -> Cancelled | None:
+    """Wait in fiber `me` until an errand is done, also if cancelled meanwhile; then Cancelled is returned, to be raised.
+
+    What is raised once (`kill`, Ctrl-C) is raised, and the errand given up.
+    """
+    queue, cancelled = errand.queue, None
+    try:
+        while not errand.done:
+            if cancelled is not None:
+                me.interrupt = bool(me._pending)  # that it is cancelled is known; what is raised once comes through
+            try:
+                queue.add(me, errand)
+                if errand.done and queue.abandon(me):
+                    break
+                scheduler.park(me, queue)
+            except Cancelled as error:
+                queue.abandon(me)
+                if cancelled is None:
+                    cancelled = error
+                    errand.cancel()
+    except BaseException:
+        queue.abandon(me)
+        errand.give_up()
+        raise
+    finally:
+        if cancelled is not None:
+            me.look()
+    return cancelled
+
+
+class Call:
     """One call on its way through a worker and back."""
 
-    __slots__ = ("args", "context", "done", "error", "fn", "queue", "result")
+    __slots__ = (
+        "args", "cancelled", "context", "done", "errors", "fn", "given_up", "inner", "limiter", "queue", "ran", "result",
+        "scheduler",
+    )  # fmt: skip
 
-    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], context: Context) -> None:
-        self.fn = fn
-        self.args = args
-        self.context = context
+    def __init__(
+        self, scheduler: Scheduler, limiter: CapacityLimiter, fn: Callable[..., Any], args: tuple[Any, ...]
+    ) -> None:
+        self.scheduler = scheduler
+        self.limiter = limiter
+        self.fn: Callable[..., Any] | None = fn
+        self.args: tuple[Any, ...] | None = args
+        self.context: Context | None = copy_context()
         self.queue = WaitQueue()
-        self.done = False
+        self.ran = self.done = False  # in the worker; with everybody told
+        self.cancelled = self.given_up = False
+        self.inner: dict[Fiber[Any], bool] = {}  # what it waits for in other threads; see from_thread.py
         self.result: Any = None
-        self.error: BaseException | None = None
+        self.errors: list[BaseException] = []  # at most one; who takes it out raises or logs it
+
+    def __repr__(self) -> str:
+        return f"the call of {_name(self.fn)} in a worker thread"
 
     def work(self) -> None:
-        """In the worker: call, keep what came of it, wake the fiber if it still waits."""
+        """In the worker: call, and keep what came of it."""
+        worker.call = self
         try:
-            self.result = self.context.run(self.fn, *self.args)
+            try:
+                self.result = self.context.run(self.fn, *self.args)  # type: ignore[union-attr, misc, arg-type]
+            finally:
+                if state.scheduler is not None:
+                    end_thread()  # the fibers of a call end with it
         except BaseException as error:
-            self.error = error
+            self.errors.append(cut(error))
+        worker.call = self.context = self.args = None
+        self.ran = True
+        if self.given_up:
+            self._log_error()
+
+    def deliver(self) -> None:
+        """In the worker: wake the fiber, if it still waits."""
+        self.limiter.release_for(self)
         self.done = True
         self.queue.wake_all()
 
+    def lost(self) -> None:
+        """In a forked child: whoever waits for it is in the parent, too."""
 
-class _Worker:
-    """An idle or busy thread. `door` is locked while it has nothing to do."""
+    def cancel(self) -> None:
+        self.cancelled = True
+        for fiber in list(self.inner):
+            fiber.cancel()
+        if shared.withdraw(self):  # no worker has begun it
+            self.done = True
+            self.limiter.release_for(self)
 
-    __slots__ = ("call", "door")
+    def give_up(self) -> None:
+        self.given_up = True
+        self.cancel()
+        if self.ran:
+            self._log_error()
+        elif not knows(self):  # it has never got as far as the pool
+            self.limiter.release_for(self)
 
-    def __init__(self, call: _Call) -> None:
-        self.door = allocate_lock()
-        self.door.acquire()
-        self.call: _Call | None = call
-
-
-class _Pool:
-    def __init__(self) -> None:
-        self._lock = allocate_lock()
-        self._idle: list[_Worker] = []
-        self._waiting: deque[_Call] = deque()
-        self._count = 0
-        self._made = 0
-
-    def submit(self, call: _Call) -> None:
-        with self._lock:
-            if self._idle:
-                worker = self._idle.pop()
-                worker.call = call
-                worker.door.release()
-                return
-            if self._count >= MAX_WORKERS:
-                self._waiting.append(call)
-                return
-            self._count += 1
-            self._made += 1
-            name = f"fibers-worker-{self._made}"
+    def _log_error(self) -> None:
         try:
-            threading.Thread(target=self._run, args=(_Worker(call),), name=name, daemon=True).start()
-        except BaseException:
-            with self._lock:
-                self._count -= 1
-            raise
-
-    def _run(self, worker: _Worker) -> None:
-        while True:
-            call = worker.call
-            worker.call = None
-            if call is not None:
-                call.work()
-                del call
-            with self._lock:
-                if self._waiting:
-                    worker.call = self._waiting.popleft()
-                    continue
-                self._idle.append(worker)
-            if not worker.door.acquire(timeout=IDLE_SECONDS):
-                with self._lock:
-                    if worker in self._idle:  # else work came at the last moment
-                        self._idle.remove(worker)
-                        self._count -= 1
-                        return
-                worker.door.acquire()
+            error = self.errors.pop()
+        except IndexError:
+            return
+        if not isinstance(error, Cancelled):
+            # Mostly the reason why it was given up: a server that does not answer.
+            level = logging.INFO if isinstance(error, OSError) else logging.WARNING
+            _log.log(level, "%r, which was given up, has failed", self, exc_info=error)
 
 
-_pool = _Pool()
+class _Worker(_local):
+    """What each thread has of its own: the call that it works at."""
+
+    call: Call | None = None
 
 
-def idle_workers() -> int:
-    """How many threads of the pool have nothing to do. Whatever they were asked for before has been delivered."""
-    return len(_pool._idle)
+worker: Final = _Worker()
 
 
-def busy_workers() -> int:
-    """How many threads of the pool are at work. 0 says that whatever they were asked for has been delivered."""
-    return _pool._count - len(_pool._idle)
+def to_thread(
+    fn: Callable[..., T],
+    *args: Any,
+    limiter: CapacityLimiter | None = None,
+    cancellable: bool = False,
+    **kwargs: Any,
+) -> T:
+    """Call `fn(*args, **kwargs)` in a worker thread, in a copy of the caller's context, and wait for it.
 
+    Only this fiber waits. Returns or raises what `fn` does. If there is no token in `limiter` (default: at most 64 calls
+    at once, in the process), it waits for one first, in order of arrival.
 
-def _after_fork_in_child() -> None:
-    """The threads, and whoever waited for them, are in the parent."""
-    global _pool
-    _pool = _Pool()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def to_thread(fn: Callable[..., T], *args: Any) -> T:
-    """Call `fn(*args)` in a worker thread, in a copy of the caller's context, and wait for it; only this fiber waits.
-
-    Returns or raises what `fn` does. A fiber that is cancelled meanwhile stops waiting; the call itself runs to its end
-    and its result is dropped.
+    A caller that is cancelled, or whose deadline passes, waits for the end of the call all the same, and raises Cancelled
+    then. With `cancellable` it raises at once; the call runs on, its result is dropped and its error logged. See the
+    module's text. Raises TypeError if `fn` is not callable, RuntimeError if no thread can be started.
     """
-    scheduler = get_scheduler()
+    scheduler = state.scheduler
+    if scheduler is None:
+        scheduler = get_scheduler()
     me = scheduler.current
     if me is None:
         raise scheduler.refuse()
-    scheduler.check_interrupt(me)
-    call = _Call(fn, args, copy_context())
-    _pool.submit(call)
-    while not call.done:
-        try:
-            call.queue.add(me)
-            if call.done and call.queue.abandon(me):
-                break
-            scheduler.park(me, call.queue)
-        except BaseException:
-            call.queue.abandon(me)
-            raise
-    error, call.error = call.error, None
-    if error is None:
+    if not callable(fn):
+        raise TypeError(f"to_thread() takes a function, not {fn!r}")
+    if limiter is None:
+        limiter = default_limiter
+    elif not isinstance(limiter, CapacityLimiter):
+        raise TypeError(f"limiter must be a CapacityLimiter, not {limiter!r}")
+    call = Call(scheduler, limiter, partial(fn, **kwargs) if kwargs else fn, args)
+    cancelled: Cancelled | None = None
+    try:
+        limiter.acquire_for(call)
+        scheduler.in_runtime(shared.submit, call)
+        if cancellable:
+            while not call.done:
+                call.queue.add(me, call)
+                if call.done and call.queue.abandon(me):
+                    break
+                scheduler.park(me, call.queue)
+        else:
+            cancelled = outlast(call, scheduler, me)
+    except BaseException:
+        call.queue.abandon(me)
+        call.give_up()
+        raise
+    try:
+        if call.errors:
+            raise call.errors.pop()
+        if cancelled is not None:
+            raise cancelled
         result: T = call.result
         return result
-    try:
-        raise error
     finally:
-        del error, call  # the traceback refers to this frame
+        del call, cancelled  # the traceback refers to this frame
+
+
+def cut(error: BaseException) -> BaseException:
+    """Take the frame that has just caught an error out of its traceback."""
+    traceback = error.__traceback__
+    if traceback is not None:
+        error.__traceback__ = traceback.tb_next
+    return error
+
+
+def _name(fn: Any) -> str:
+    if isinstance(fn, partial):
+        fn = fn.func
+    return str(getattr(fn, "__qualname__", None) or fn)

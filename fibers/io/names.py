@@ -1,4 +1,5 @@
-"""Names and addresses. The C library's look-ups block and cannot be interrupted, so they run in worker threads.
+"""Names and addresses. The C library's look-ups block and cannot be interrupted, so they run in worker threads, and a
+cancelled caller does not wait for the end.
 
 Numeric addresses, and no host at all, need no look-up and no thread. The C methods of a socket resolve a host name in an
 address by themselves, blocking; so an address is resolved here before it is handed to them.
@@ -48,7 +49,7 @@ def getaddrinfo(
     if _needs_no_thread(host, port, family):
         found = _socket.getaddrinfo(host, port, family, type, proto, flags)
     else:
-        found = to_thread(_socket.getaddrinfo, host, port, family, type, proto, flags)
+        found = to_thread(_socket.getaddrinfo, host, port, family, type, proto, flags, cancellable=True)
     return [
         (_enum(AddressFamily, af), _enum(SocketKind, kind), proto, name, address)
         for af, kind, proto, name, address in found
@@ -70,7 +71,9 @@ def resolve(sock: Any, address: Any) -> Any:
     host = address[0]
     if not isinstance(host, str | bytes) or host in ("", "<broadcast>") or _numeric(host, family):
         return address
-    found = to_thread(_socket.getaddrinfo, host, None, family, Raw.type.__get__(sock), Raw.proto.__get__(sock), 0)
+    found = to_thread(
+        _socket.getaddrinfo, host, None, family, Raw.type.__get__(sock), Raw.proto.__get__(sock), 0, cancellable=True
+    )
     return (found[0][4][0], *address[1:])
 
 
@@ -79,23 +82,23 @@ def gethostbyname(hostname: str) -> str:
     return (
         hostname
         if isinstance(hostname, str) and _numeric(hostname, AF_INET)
-        else to_thread(_socket.gethostbyname, hostname)
+        else to_thread(_socket.gethostbyname, hostname, cancellable=True)
     )
 
 
 def gethostbyname_ex(hostname: str) -> tuple[str, list[str], list[str]]:
     """As `socket.gethostbyname_ex`; only the calling fiber waits."""
-    return to_thread(_socket.gethostbyname_ex, hostname)
+    return to_thread(_socket.gethostbyname_ex, hostname, cancellable=True)
 
 
 def gethostbyaddr(ip_address: str) -> tuple[str, list[str], list[str]]:
     """As `socket.gethostbyaddr`; only the calling fiber waits."""
-    return to_thread(_socket.gethostbyaddr, ip_address)
+    return to_thread(_socket.gethostbyaddr, ip_address, cancellable=True)
 
 
 def getnameinfo(sockaddr: tuple[Any, ...], flags: int) -> tuple[str, str]:
     """As `socket.getnameinfo`; only the calling fiber waits."""
-    return to_thread(_socket.getnameinfo, sockaddr, flags)
+    return to_thread(_socket.getnameinfo, sockaddr, flags, cancellable=True)
 
 
 def getfqdn(name: str = "") -> str:

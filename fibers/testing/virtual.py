@@ -29,7 +29,7 @@ from ..eventloop.clock import FOREVER
 from ..eventloop.polling import PollingLoop
 from ..eventloop.turns import Direction
 from ..scheduler import state
-from ..threads import busy_workers
+from ..workers import under_way
 from .clock import VirtualClock, VirtualClockError
 from .leaks import POOL_PREFIX
 
@@ -97,7 +97,7 @@ class VirtualLoop(PollingLoop):
 
     def _pass_time(self) -> None:
         """Nobody is ready: let time pass, virtual if possible."""
-        workers = busy_workers() > 0
+        workers = under_way()
         threads = self._running_threads()
         if self._inbox or self.ready:
             return  # by a worker just now, or by a finaliser

@@ -147,6 +147,35 @@ fiber.join()
     assert run_script(script) == "first: pending\nsecond: in place\nmain\n"
 
 
+def test_one_that_strikes_while_another_is_being_delivered() -> None:
+    """Between taking the first out and clearing the flag: what is left of that was felt as a cancellation."""
+    script = """
+from collections import deque
+
+class Strikes(deque):
+    def popleft(self):
+        taken = super().popleft()
+        interrupt()
+        return taken
+
+main = fibers.current()
+a, b = socket.socketpair()
+for wait in (lambda: a.recv(1), fibers.yield_now, lambda: fibers.sleep(0.001), lambda: fibers.spawn(int).join()):
+    main._pending = Strikes([KeyboardInterrupt()])
+    main.interrupt = True
+    try:
+        wait()
+    except KeyboardInterrupt:
+        print("once", end=" ")
+    main._pending = None
+    b.send(b"x")
+    wait()
+    fibers.yield_now()
+    print(main.interrupt)
+"""
+    assert run_script(script) == "once False\n" * 4
+
+
 def test_one_that_has_been_delivered_is_not_pending_any_more() -> None:
     script = """
 def compute():

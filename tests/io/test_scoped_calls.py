@@ -603,7 +603,7 @@ def test_files_behind_a_pipe_in_a_thread_are_not_interrupted() -> None:
     there, here = os.pipe()
     try:
         with fibers.move_on_after(0.005) as scope:
-            to_thread(os.read, there, 1)
+            to_thread(os.read, there, 1, cancellable=True)
         assert scope.cancelled_caught
         os.write(here, b"x")
         to_thread(int)

@@ -277,7 +277,7 @@ def test_a_worker_that_nobody_waits_for_any_more_counts_until_it_ends(virtually:
         go.wait()
 
     def main() -> float:
-        fiber = fibers.spawn(to_thread, work)
+        fiber = fibers.spawn(to_thread, work, cancellable=True)
         fibers.yield_now()
         started.wait()
         fiber.cancel()
@@ -433,17 +433,17 @@ def test_what_comes_at_the_last_moment_is_not_overtaken_by_time(
     """A worker posts its result while the loop looks whether it is idle; a finaliser may run there as well."""
     parked: list[fibers.Fiber[Any]] = []
 
-    def look() -> int:
+    def look() -> bool:
         if parked and by == "a worker":
             worker = threading.Thread(target=lowlevel.unpark, args=(parked.pop(),))
             worker.start()
             worker.join()
         elif parked:
             lowlevel.unpark(parked.pop())
-        return 0
+        return False
 
     def main() -> float:
-        monkeypatch.setattr(virtual, "busy_workers", look)
+        monkeypatch.setattr(virtual, "under_way", look)
         with fibers.move_on_after(HOUR) as scope:
             parked.append(fibers.current())
             lowlevel.park()
