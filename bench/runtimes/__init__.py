@@ -8,7 +8,7 @@ knows, and a child that lacks an entry fails loudly.
 
 Left out on purpose: yield and timers on threads (a thread cannot yield to a chosen peer, and a
 `threading.Timer` *is* a thread); a million timers on trio (it has timers only as the deadline of a running
-scope) and 10,000 parked threads.
+scope), 10,000 parked threads, and calls from threads in threads.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ WORKLOADS = (
     Workload("timers_1e3", "timer add + cancel, 1,000 pending", _LOOPS),
     Workload("timers_1e6", "timer add + cancel, 1,000,000 pending", _LOOPS[:-1], units=150),
     Workload("accept_500", "accept, bursts of 500", _ACCEPT, 0.08),
+    Workload("to_thread_1", "call in a worker thread", _LOOPS),
+    Workload("to_thread_100", "call in a worker thread, 100 callers", _LOOPS),
     Workload("memory_parked", "memory of a parked task", _LOOPS, units=1),
 )
 
