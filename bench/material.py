@@ -21,6 +21,8 @@ ECHO_MESSAGE = 1024
 ECHO_RECEIVE = 16384
 """Bytes asked of each `recv` of an echo server, wherever the runtime lets its user choose."""
 SPAWN_BATCH = 1_000
+CALLERS = 100
+"""Tasks that call a function in worker threads at once."""
 YIELD_TASKS = 100
 GROUP = 100
 """Tasks of a task group."""

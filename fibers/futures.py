@@ -159,12 +159,15 @@ class _Task:
     def lost(self) -> None:
         self.future.lost()
 
-    def drop(self, error: BaseException | None) -> None:
-        """It has been taken back: the future is cancelled, or gets an error."""
-        if error is None:
-            self.future.cancel()
-        if self.future.set_running_or_notify_cancel() and error is not None:
+    def fail(self, error: BaseException) -> None:
+        """It has been taken back: the future gets an error."""
+        if self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
+
+    def cancel(self) -> None:
+        """It has been taken back: the future is cancelled."""
+        self.future.cancel()
+        self.future.set_running_or_notify_cancel()
 
 
 class _Gone(Completion):
@@ -197,6 +200,10 @@ class _Pool(WorkerPool):
         if self.closing:
             self.gone.complete()
 
+    @property
+    def begins_slowly(self) -> bool:  # type: ignore[override]
+        return self.initializer is not None
+
     def begin(self) -> bool:
         _here.pool = self
         if self.initializer is not None:
@@ -211,7 +218,7 @@ class _Pool(WorkerPool):
     def failed(self) -> None:
         super().close()  # the end is told of when this worker is gone, too
         for task in self.drain():
-            task.drop(BrokenThreadPool(self.broken))
+            task.fail(BrokenThreadPool(self.broken))
 
     def left(self) -> None:
         if self.closing and not len(self):
@@ -284,7 +291,7 @@ class ThreadPoolExecutor(Executor):
         pool.close()
         if cancel_futures:
             for task in pool.drain():
-                task.drop(None)
+                task.cancel()
         if not wait:
             return
         if _here.pool is pool:

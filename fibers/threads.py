@@ -134,6 +134,11 @@ class Call:
         self.done = True
         self.queue.wake_all()
 
+    def fail(self, error: BaseException) -> None:
+        self.errors.append(error)
+        self.ran = True
+        self.deliver()
+
     def lost(self) -> None:
         """In a forked child: whoever waits for it is in the parent, too."""
 

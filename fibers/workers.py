@@ -4,13 +4,18 @@ Facts, and what follows:
 
 * Whoever submits may be a fiber of any thread, a finaliser, or a signal handler that has struck in the middle of another
   submit. So there is no lock: a job and a worker find each other by single atomic steps (`deque.append`, `dict.popitem`,
-  `dict.pop`), each followed by a second look. A submitter that finds nobody idle queues its job first and looks again
-  second; a worker lies down first and looks for a job second; one that leaves gives its number back first and looks for
-  a job second. So of two that meet, one sees the other.
-* The pool grows when a job comes and nobody is idle, up to its limit. The worker that lay down last is called first, so
+  `dict.pop`), each followed by a second look. A submitter queues its job first and looks for a worker second; a worker
+  lies down first and looks for a job second; one that leaves gives its number back first and looks for a job second. So
+  of two that meet, one sees the other.
+* To wake a thread costs a system call, a switch of the kernel's, and a fight for the interpreter. So at most one is on
+  its way at a time: there is one *bell*. Who takes it calls a worker, which hangs it up again when it has looked for a
+  job, and rings for the next if there are more. Of a hundred short calls submitted at once a few workers do all, since
+  each takes the next job when it has done one; a hundred that block get a hundred threads, one ringing for the other.
+  (The idea is that of Go's scheduler, where at most one thread is searching.)
+* The pool grows when a job waits and nobody is idle, up to its limit. The worker that lay down last is called first, so
   that the others, if they are not needed, get to the end of their patience and leave.
 * A worker lies down before it delivers. So who is woken by the delivery and submits the next job finds it, and calls that
-  come one after the other, or sixty-four at a time, are served by one thread, or by sixty-four.
+  come one after the other are served by one thread.
 * The threads do not hold up the end of the program: a name server that does not answer must not.
 * They come from `_thread`, whatever is patched in the modules above, and they are known to `threading` by name while they
   live. They have no event loop; a job that makes one has to end it.
@@ -48,6 +53,9 @@ class Job(Protocol):
     def deliver(self) -> None:
         """Tell whoever waits for it. In the worker, which counts as idle already: only single steps, no foreign code."""
 
+    def fail(self, error: BaseException) -> None:
+        """It will not be done, for want of threads: tell whoever waits for it. Anywhere."""
+
     def lost(self) -> None:
         """In a forked child: it goes on in the parent only."""
 
@@ -55,11 +63,11 @@ class Job(Protocol):
 class _Worker:
     """A thread. `door` is locked while it has not been called."""
 
-    __slots__ = ("door", "job", "number")
+    __slots__ = ("called", "door", "number")
 
-    def __init__(self, number: int, job: Job) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
-        self.job: Job | None = job  # what it is called for
+        self.called = True  # it holds the bell
         self.door = allocate_lock()
         self.door.acquire()
 
@@ -88,18 +96,23 @@ class WorkerPool:
 
     __slots__ = (
         "__weakref__",
+        "_bell",
         "_free",
         "_idle",
         "_living",
+        "_new",
         "_numbers",
         "_present",
+        "_trouble",
         "_waiting",
         "closing",
         "idle_seconds",
         "limit",
         "name",
-        "trouble",
     )
+
+    #: Does `begin` take its time? Then others are called meanwhile.
+    begins_slowly = False
 
     def __init__(self, limit: int, name: str, idle_seconds: float) -> None:
         self.limit = limit
@@ -112,26 +125,34 @@ class WorkerPool:
     def reset(self) -> None:
         """Begin again without any threads and jobs: made, or in a forked child."""
         self._waiting: deque[Job] = deque()
+        self._bell: list[bool] = [True]
         self._idle: dict[_Worker, bool] = {}
         self._living: dict[_Worker, bool] = {}  # will look for jobs
         self._present: dict[_Worker, bool] = {}  # and those that will not, and are not gone
+        self._new: dict[_Worker, bool] = {}  # are beginning
         self._numbers = counter()
         self._free: deque[int] = deque()
-        self.trouble: RuntimeError | None = None  # why the last thread could not be started
+        self._trouble: RuntimeError | None = None  # why the last thread could not be started
 
     # -- for everybody ------------------------------------------------------------------------------------------
 
     def submit(self, job: Job) -> None:
         """Have the job done. Raises RuntimeError if the pool is closed, or has no thread and cannot start one."""
         _jobs[job] = True
-        if not self._waiting and not self.closing and self._assign(job):
-            return
         self._waiting.append(job)
         if self.closing and self.withdraw(job):
             raise RuntimeError(f"the thread pool {self.name!r} takes no more calls")
-        self._balance()
-        if self.trouble is not None and not self._living and self.withdraw(job):
-            raise self.trouble
+        self._call()
+        error = self._trouble
+        if error is not None and not self._living:
+            mine = False
+            for other in self.drain():
+                if other is job:
+                    mine = True
+                else:
+                    other.fail(error)  # who submitted it has relied on this call
+            if mine:
+                raise error
 
     def withdraw(self, job: Job) -> bool:
         """Take back a job; False if it has been begun."""
@@ -162,28 +183,26 @@ class WorkerPool:
 
     # -- the meeting of jobs and workers --------------------------------------------------------------------------
 
-    def _assign(self, job: Job) -> bool:
-        """Give a job to an idle worker or a new one. False: there is none, and there can be none now."""
-        try:
-            worker, _ = self._idle.popitem()
-        except KeyError:
-            number = self._number()
-            return number is not None and self._start(number, job)
-        worker.job = job
-        worker.door.release()
-        return True
-
-    def _balance(self) -> None:
-        """A job waits: while it was being queued somebody may have lain down, or left."""
+    def _call(self) -> None:
+        """Have a worker look for a job: an idle one, or a new one. If there is none to be had, all will look by and by."""
         while True:
             try:
-                job = self._waiting.popleft()
+                self._bell.pop()
             except IndexError:
-                return
-            if not self._assign(job):
-                self._waiting.appendleft(job)
-                if not self._idle and (not self._free or self.trouble is not None):
+                return  # somebody is called, or calling, and will look after that
+            try:
+                worker, _ = self._idle.popitem()
+            except KeyError:
+                number = self._number()
+                if number is not None and self._start(number):
                     return
+                self._bell.append(True)
+                if not (self._waiting and self._idle):
+                    return
+            else:
+                worker.called = True
+                worker.door.release()
+                return
 
     def _number(self) -> int | None:
         """A number for one more worker; None if there are as many as may be."""
@@ -193,18 +212,18 @@ class WorkerPool:
             number = next(self._numbers)
             return number if number < self.limit else None
 
-    def _start(self, number: int, job: Job) -> bool:
-        worker = _Worker(number, job)
-        self._living[worker] = self._present[worker] = True
+    def _start(self, number: int) -> bool:
+        worker = _Worker(number)
+        self._living[worker] = self._present[worker] = self._new[worker] = True
         try:
             start_new_thread(self._live, (worker,))
         except RuntimeError as error:
             # The system has no more threads. If there are workers, each looks for a job when it has done its own.
-            self.trouble = error
-            del self._present[worker]
+            self._trouble = error
+            del self._present[worker], self._new[worker]
             self._retire(worker)
             return False
-        self.trouble = None
+        self._trouble = None
         return True
 
     def _retire(self, worker: _Worker) -> None:
@@ -222,13 +241,17 @@ class WorkerPool:
         if (profile := threading.getprofile()) is not None:
             sys.setprofile(profile)
         try:
-            if self.begin():
+            if self.begins_slowly:
+                self._hang_up(worker)
+                if len(self._waiting) > len(self._new):
+                    self._call()
+            begun = self.begin()
+            del self._new[worker]
+            if begun:
                 self._work(worker)
             else:
-                job, worker.job = worker.job, None
+                self._hang_up(worker)
                 self._retire(worker)
-                if job is not None:
-                    self._waiting.appendleft(job)
                 self.failed()
         finally:
             # On older Pythons `threading` would list for ever a thread that it has not started itself.
@@ -241,26 +264,34 @@ class WorkerPool:
         return True
 
     def failed(self) -> None:
-        """`begin` has returned False. Its job is in the queue again."""
+        """`begin` has returned False."""
 
     def left(self) -> None:
         """A worker has ended, but for the last instructions of its thread."""
 
+    def _hang_up(self, worker: _Worker) -> None:
+        if worker.called:
+            worker.called = False
+            self._bell.append(True)
+
     def _work(self, worker: _Worker) -> None:
         waiting, idle, door = self._waiting, self._idle, worker.door
+        job: Job | None
         while True:
-            job, worker.job = worker.job, None
-            if job is None and waiting:
-                try:
-                    job = waiting.popleft()
-                except IndexError:
-                    pass
+            try:
+                job = waiting.popleft()
+            except IndexError:
+                job = None
             if job is not None or not self.closing:
                 if job is not None:
+                    self._hang_up(worker)
+                    if waiting:
+                        self._call()
                     job.work()
                     if job not in _jobs:
                         return  # it has forked, and this is the child, which has no workers
                 idle[worker] = True
+                self._hang_up(worker)
                 if job is not None:
                     job.deliver()
                     _jobs.pop(job, None)
@@ -274,6 +305,7 @@ class WorkerPool:
                 if not idle.pop(worker, False):  # called at the last moment
                     door.acquire()
                     continue
+            self._hang_up(worker)
             self._retire(worker)
             if not waiting or (number := self._number()) is None:
                 return

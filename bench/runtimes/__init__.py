@@ -8,7 +8,7 @@ knows, and a child that lacks an entry fails loudly.
 
 Left out on purpose: yield and timers on threads (a thread cannot yield to a chosen peer, and a
 `threading.Timer` *is* a thread); a million timers on trio (it has timers only as the deadline of a running
-scope) and 10,000 parked threads.
+scope), 10,000 parked threads, and calls from threads in threads.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ WORKLOADS = (
     Workload("group_100", "task group of 100", _LOOPS),
     Workload("timeout_scope", "timeout scope, enter + exit", _LOOPS),
     Workload("accept_500", "accept, bursts of 500", _ACCEPT, 0.08),
+    Workload("to_thread_1", "call in a worker thread", _LOOPS),
+    Workload("to_thread_100", "call in a worker thread, 100 callers", _LOOPS),
     Workload("memory_parked", "memory of a parked task", _LOOPS, units=1),
 )
 

@@ -146,6 +146,26 @@ def workloads(style: Style) -> dict[tuple[str, str], Work]:
     }
 
 
+def caller(call: Callable[..., Any], count: int) -> None:
+    """Call the function that does nothing in a worker thread, `count` times."""
+    for _ in range(count):
+        call(empty)
+
+
+def thread_calls(style: Style, call: Callable[..., Any]) -> dict[tuple[str, str], Work]:
+    """The workloads of a runtime that can call a function in a worker thread, by `call`."""
+
+    def calls(callers: int) -> Work:
+        def work(n: int) -> Sample:
+            watch = Stopwatch()
+            style.join_all([style.spawn(caller, call, n) for _ in range(callers)])
+            return watch.stop(n * callers)
+
+        return work
+
+    return {("to_thread_1", ""): calls(1), ("to_thread_100", ""): calls(material.CALLERS)}
+
+
 def add(one: Sample, other: Sample) -> Sample:
     """Two samples of the same work as one."""
     return Sample(

@@ -8,6 +8,7 @@ from typing import Any
 import eventlet
 import eventlet.greenio
 import eventlet.hubs
+import eventlet.tpool
 
 from bench import material
 from bench.runtimes import blocking_style
@@ -84,6 +85,7 @@ STYLE = blocking_style.Style(
 )
 WORKLOADS = {
     **blocking_style.workloads(STYLE),
+    **blocking_style.thread_calls(STYLE, eventlet.tpool.execute),
     ("timers_1e3", ""): timers(1_000),
     ("timers_1e6", ""): timers(1_000_000),
     ("group_100", ""): group_100,

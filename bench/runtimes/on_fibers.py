@@ -105,6 +105,7 @@ def timeout_scope(n: int) -> Sample:
 
 WORKLOADS = {
     **{key: in_fiber(work) for key, work in blocking_style.workloads(STYLE).items()},
+    **{key: in_fiber(work) for key, work in blocking_style.thread_calls(STYLE, fibers.to_thread).items()},
     ("timers_1e3", ""): timers(1_000),
     ("timers_1e6", ""): timers(1_000_000),
     ("group_100", ""): in_fiber(group_100),

@@ -87,6 +87,7 @@ STYLE = blocking_style.Style(
 )
 WORKLOADS = {
     **blocking_style.workloads(STYLE),
+    **blocking_style.thread_calls(STYLE, gevent.get_hub().threadpool.apply),
     ("timers_1e3", ""): timers(1_000),
     ("timers_1e6", ""): timers(1_000_000),
     ("group_100", ""): group_100,

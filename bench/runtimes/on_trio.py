@@ -10,7 +10,7 @@ import trio
 import trio.socket
 
 from bench import material
-from bench.runtimes.blocking_style import Work, add
+from bench.runtimes.blocking_style import Work, add, empty
 from bench.sample import Sample, Stopwatch
 
 
@@ -224,6 +224,29 @@ def plain(work: Callable[[int], Awaitable[Sample]]) -> Work:
     return inside
 
 
+async def caller(n: int) -> None:
+    """Call the function that does nothing in a worker thread, `n` times."""
+    call = trio.to_thread.run_sync
+    for _ in range(n):
+        await call(empty)
+
+
+async def to_thread_1(n: int) -> Sample:
+    """One caller."""
+    watch = Stopwatch()
+    await caller(n)
+    return watch.stop(n)
+
+
+async def to_thread_100(n: int) -> Sample:
+    """Many at once."""
+    watch = Stopwatch()
+    async with trio.open_nursery() as nursery:
+        for _ in range(material.CALLERS):
+            nursery.start_soon(caller, n)
+    return watch.stop(n * material.CALLERS)
+
+
 WORKLOADS = {
     ("spawn_join", ""): plain(spawn_join),
     ("spawn_join_one", ""): plain(spawn_join_one),
@@ -238,6 +261,8 @@ WORKLOADS = {
     ("group_100", ""): plain(group_100),
     ("timeout_scope", ""): plain(timeout_scope),
     ("accept_500", ""): plain(accept_500),
+    ("to_thread_1", ""): plain(to_thread_1),
+    ("to_thread_100", ""): plain(to_thread_100),
     ("memory_parked", ""): plain(memory_parked),
 }
 ECHO = {"": serve}

@@ -246,6 +246,27 @@ async def memory_parked(n: int) -> Sample:
     return sample._replace(bytes_per_operation=grown / len(tasks))
 
 
+async def caller(n: int) -> None:
+    """Call the function that does nothing in a worker thread, `n` times."""
+    call = asyncio.to_thread
+    for _ in range(n):
+        await call(empty)
+
+
+async def to_thread_1(n: int) -> Sample:
+    """One caller."""
+    watch = Stopwatch()
+    await caller(n)
+    return watch.stop(n)
+
+
+async def to_thread_100(n: int) -> Sample:
+    """Many at once."""
+    watch = Stopwatch()
+    await asyncio.gather(*[caller(n) for _ in range(material.CALLERS)])
+    return watch.stop(n * material.CALLERS)
+
+
 ASYNC_WORKLOADS: dict[tuple[str, str], AsyncWork] = {
     ("spawn_join", ""): spawn_join,
     ("spawn_join_one", ""): spawn_join_one,
@@ -262,6 +283,8 @@ ASYNC_WORKLOADS: dict[tuple[str, str], AsyncWork] = {
     ("timeout_scope", ""): timeout_scope,
     ("accept_500", "sock"): accept_sock,
     ("accept_500", "protocol"): accept_protocol,
+    ("to_thread_1", ""): to_thread_1,
+    ("to_thread_100", ""): to_thread_100,
     ("memory_parked", ""): memory_parked,
 }
 

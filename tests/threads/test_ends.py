@@ -100,9 +100,11 @@ def test_workers_that_finish_while_the_interpreter_ends() -> None:
 
 
 def test_calls_by_exit_functions() -> None:
+    """By workers that are there: some Pythons start no thread any more at this time."""
     assert lines(
         """
         import atexit
+        fibers.to_thread(int)
         atexit.register(lambda: say(fibers.to_thread(lambda: threading.current_thread().name[:13])))
         """
     ) == ["fibers-worker"]
@@ -207,7 +209,8 @@ def test_a_call_that_forks_ends_the_child_with_itself() -> None:
             other.join()
         """
     )
-    assert said == ["child run", "the loop of the caller is in the parent", "code 0", "other 0", "other 1", "other 2"]
+    assert said[:2] == ["child run", "the loop of the caller is in the parent"]
+    assert sorted(said[2:]) == ["code 0", "other 0", "other 1", "other 2"]
 
 
 def test_forks_in_the_middle_of_everything() -> None:

@@ -203,6 +203,8 @@ def test_futures_taken_back_at_shutdown_are_told_to_who_waits_for_several(gate: 
     executor = ThreadPoolExecutor(1)
     running: std.Future[bool] = executor.submit(gate.wait, 20)
     waiting: std.Future[int] = executor.submit(int)
+    while not running.running():
+        time.sleep(0.001)
     executor.shutdown(wait=False, cancel_futures=True)
     assert std.wait([waiting], 20).done == {waiting}
     gate.set()
