@@ -53,6 +53,9 @@ WORKLOADS = (
     Workload("timers_1e6", "timer add + cancel, 1,000,000 pending", _LOOPS[:-1], units=150),
     Workload("group_100", "task group of 100", _LOOPS),
     Workload("timeout_scope", "timeout scope, enter + exit", _LOOPS),
+    Workload("channel_0", "channel without room", ("fibers", "gevent", "eventlet", "trio")),
+    Workload("channel_1", "channel of 1", RUNTIMES),
+    Workload("channel_100", "channel of 100", RUNTIMES),
     Workload("accept_500", "accept, bursts of 500", _ACCEPT, 0.08),
     Workload("memory_parked", "memory of a parked task", _LOOPS, units=1),
 )

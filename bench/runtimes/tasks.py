@@ -15,6 +15,7 @@ from functools import partial
 
 from bench import material
 from bench.runtimes.blocking_style import Work, add, empty
+from bench.runtimes.handoff import on_asyncio
 from bench.sample import Sample, Stopwatch
 
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
@@ -263,6 +264,8 @@ ASYNC_WORKLOADS: dict[tuple[str, str], AsyncWork] = {
     ("accept_500", "sock"): accept_sock,
     ("accept_500", "protocol"): accept_protocol,
     ("memory_parked", ""): memory_parked,
+    ("channel_1", ""): on_asyncio(1),
+    ("channel_100", ""): on_asyncio(100),
 }
 
 
