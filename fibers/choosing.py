@@ -128,6 +128,8 @@ class Offer:
 
     __slots__ = ("case", "choice", "outcome", "queue", "scheduler", "value")
 
+    waiting = None  # in no place of its own
+
     def __init__(self, choice: Choice, case: Case, queue: Any, value: object = None) -> None:
         self.choice = self.scheduler = choice
         self.case = case

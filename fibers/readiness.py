@@ -10,6 +10,7 @@ another thread waits for: selecting it is no reason for an OwnershipError, unles
 import os
 import select
 from collections.abc import Callable
+from io import UnsupportedOperation
 from typing import Any, Final
 
 from .choosing import NOTHING, Case, Choice, Offer
@@ -45,7 +46,9 @@ class Readiness(Case):
     inside = False
 
     def __init__(self, file: int | Any, interest: int) -> None:
-        if isinstance(file, bool) or not (isinstance(file, int) or hasattr(file, "fileno")):
+        if isinstance(file, bool) or not (
+            isinstance(file, int) or (hasattr(file, "fileno") and isinstance(_number(file), int))
+        ):
             raise TypeError(f"a file descriptor (int) or an object with fileno() is needed, not {file!r}")
         if isinstance(file, int) and file < 0:
             raise ValueError(f"file descriptor cannot be a negative integer ({file})")
@@ -136,6 +139,8 @@ def _number(file: Any) -> int:
     """Its fd; -1 if it is closed."""
     try:
         number: int = file if isinstance(file, int) else file.fileno()
+    except UnsupportedOperation:
+        raise  # there is none, nor has been
     except ValueError:
         return -1  # so say the file objects of the standard library
     return number

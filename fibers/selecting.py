@@ -237,6 +237,8 @@ class _Selection:
                     del could[place]  # its partner has just been called off
                 else:
                     if enter:
+                        if len(self._passing) > 1:
+                            dice.shuffle(self._passing)  # of two that enter one line, the first will be served
                         for passing in self._passing:
                             passing.enter(choice)
             finally:

@@ -8,10 +8,11 @@ from typing import Any
 import eventlet
 import eventlet.greenio
 import eventlet.hubs
+import eventlet.queue
 import eventlet.tpool
 
 from bench import material
-from bench.runtimes import blocking_style
+from bench.runtimes import blocking_style, handoff
 from bench.sample import Sample, Stopwatch
 
 
@@ -19,6 +20,12 @@ def join_all(threads: Any) -> None:
     """Wait for each."""
     for thread in threads:
         thread.wait()
+
+
+def channel(capacity: int) -> tuple[Any, Any]:
+    """The two calls of a queue; without room it is a rendezvous."""
+    made = eventlet.queue.Queue(capacity)
+    return made.put, made.get
 
 
 def timers(pending: int) -> blocking_style.Work:
@@ -84,6 +91,7 @@ STYLE = blocking_style.Style(
     yield_now=eventlet.sleep,
 )
 WORKLOADS = {
+    **handoff.workloads(STYLE, channel),
     **blocking_style.workloads(STYLE),
     **blocking_style.thread_calls(STYLE, eventlet.tpool.execute),
     ("timers_1e3", ""): timers(1_000),

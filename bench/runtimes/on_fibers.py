@@ -10,7 +10,7 @@ from typing import Any
 import fibers
 import fibers.io.socket
 from bench import material
-from bench.runtimes import blocking_style
+from bench.runtimes import blocking_style, handoff
 from bench.sample import Sample, Stopwatch
 from fibers.eventloop.timers import Timer, TimerWheel
 
@@ -49,6 +49,12 @@ STYLE = blocking_style.Style(
     sleep=fibers.sleep,
     yield_now=fibers.yield_now,
 )
+
+
+def channel(capacity: int) -> tuple[Callable[[int], Any], Callable[[], Any]]:
+    """The two calls of a Channel."""
+    made: fibers.Channel[int] = fibers.Channel(capacity)
+    return made.send, made.receive
 
 
 def timers(pending: int) -> blocking_style.Work:
@@ -104,6 +110,7 @@ def timeout_scope(n: int) -> Sample:
 
 
 WORKLOADS = {
+    **{key: in_fiber(work) for key, work in handoff.workloads(STYLE, channel).items()},
     **{key: in_fiber(work) for key, work in blocking_style.workloads(STYLE).items()},
     **{key: in_fiber(work) for key, work in blocking_style.thread_calls(STYLE, fibers.to_thread).items()},
     ("timers_1e3", ""): timers(1_000),

@@ -7,17 +7,24 @@ from typing import Any
 
 import gevent
 import gevent.pool
+import gevent.queue
 import gevent.server
 import gevent.socket
 
 from bench import material
-from bench.runtimes import blocking_style
+from bench.runtimes import blocking_style, handoff
 from bench.sample import Sample, Stopwatch
 
 
 def adopt(sock: socket.socket) -> Any:
     """The same fd as a gevent socket."""
     return gevent.socket.socket(sock.family, sock.type, sock.proto, sock.detach())
+
+
+def channel(capacity: int) -> tuple[Any, Any]:
+    """The two calls of a queue; one without room is a class of its own."""
+    made = gevent.queue.Queue(capacity) if capacity else gevent.queue.Channel()
+    return made.put, made.get
 
 
 def timers(pending: int) -> blocking_style.Work:
@@ -86,6 +93,7 @@ STYLE = blocking_style.Style(
     yield_now=gevent.sleep,
 )
 WORKLOADS = {
+    **handoff.workloads(STYLE, channel),
     **blocking_style.workloads(STYLE),
     **blocking_style.thread_calls(STYLE, gevent.get_hub().threadpool.apply),
     ("timers_1e3", ""): timers(1_000),

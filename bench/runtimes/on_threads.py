@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench.runtimes import blocking_style
+from bench.runtimes import blocking_style, handoff
 
 
 def spawn(function: Callable[..., object], *args: Any) -> threading.Thread:
@@ -22,6 +23,12 @@ def join_all(threads: Sequence[threading.Thread]) -> None:
     """Wait for each."""
     for thread in threads:
         thread.join()
+
+
+def channel(capacity: int) -> tuple[Any, Any]:
+    """The two calls of a queue."""
+    made: queue.Queue[int] = queue.Queue(capacity)
+    return made.put, made.get
 
 
 def serve(server: socket.socket, ready: Callable[[], None]) -> None:
@@ -40,5 +47,5 @@ STYLE = blocking_style.Style(
 )
 WORKLOADS = {
     key: work for key, work in blocking_style.workloads(STYLE).items() if key[0] not in ("yield_100", "memory_parked")
-}
+} | handoff.workloads(STYLE, channel, (1, 100))
 ECHO = {"": serve}

@@ -11,6 +11,7 @@ import trio.socket
 
 from bench import material
 from bench.runtimes.blocking_style import Work, add, empty
+from bench.runtimes.handoff import CAPACITIES, async_getter, async_putter
 from bench.sample import Sample, Stopwatch
 
 
@@ -171,6 +172,20 @@ async def accept_500(n: int) -> Sample:
     return total
 
 
+def channel(capacity: int) -> Callable[[int], Awaitable[Sample]]:
+    """One task sends, another receives."""
+
+    async def work(n: int) -> Sample:
+        near, far = trio.open_memory_channel(capacity)
+        watch = Stopwatch()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(async_getter, far.receive, n)
+            nursery.start_soon(async_putter, near.send, n)
+        return watch.stop(n)
+
+    return work
+
+
 async def parked() -> None:
     """Say that it runs, and sleep."""
     material.started += 1
@@ -264,5 +279,6 @@ WORKLOADS = {
     ("to_thread_1", ""): plain(to_thread_1),
     ("to_thread_100", ""): plain(to_thread_100),
     ("memory_parked", ""): plain(memory_parked),
+    **{(f"channel_{capacity}", ""): plain(channel(capacity)) for capacity in CAPACITIES},
 }
 ECHO = {"": serve}

@@ -15,6 +15,7 @@ from functools import partial
 
 from bench import material
 from bench.runtimes.blocking_style import Work, add, empty
+from bench.runtimes.handoff import on_asyncio
 from bench.sample import Sample, Stopwatch
 
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
@@ -286,6 +287,8 @@ ASYNC_WORKLOADS: dict[tuple[str, str], AsyncWork] = {
     ("to_thread_1", ""): to_thread_1,
     ("to_thread_100", ""): to_thread_100,
     ("memory_parked", ""): memory_parked,
+    ("channel_1", ""): on_asyncio(1),
+    ("channel_100", ""): on_asyncio(100),
 }
 
 

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
+from ..choosing import Choice
 from ..dump import awaited, of_thread
 from ..eventloop import BACKEND, BACKENDS, CHECKED, DEFAULT, _class
 from ..eventloop.checked_polling import CheckedPollingLoop
@@ -137,7 +138,7 @@ class VirtualLoop(PollingLoop):
         """Does somebody wait for a file?"""
         for handle in self._table.values():
             for direction in (handle.reading, handle.writing):
-                if direction.waiter is not None or direction.queue:
+                if direction.waiter is not None or direction.queue or direction.observers:
                     return True
         return False
 
@@ -148,7 +149,7 @@ class VirtualLoop(PollingLoop):
             return
         reasons = []
         for fiber in [scheduler.main, *scheduler.fibers]:
-            if isinstance(fiber.waiting, Direction):
+            if _waits_for_a_file(fiber.waiting):
                 reasons.append(f"fiber {fiber.name!r} waits for {awaited(fiber)}")
         remedy = "In-memory sockets (memory_pair, memory_network) obey a virtual clock, real files do not"
         if not reasons and threads:
@@ -165,6 +166,12 @@ class VirtualLoop(PollingLoop):
             f"{'; '.join(reasons)}. {remedy}.\n{of_thread(scheduler)}"
         )
         scheduler.throw(scheduler.main, VirtualClockError(text))
+
+
+def _waits_for_a_file(place: object) -> bool:
+    if isinstance(place, Choice):
+        return any(isinstance(offer.queue, Direction) for offer in place.offers)
+    return isinstance(place, Direction)
 
 
 class CheckedVirtualLoop(VirtualLoop, CheckedPollingLoop):

@@ -1,7 +1,7 @@
-"""Channels in one thread: order, capacity, closing, interruption. (Threads: test_channel_threads.py.)
+"""Channels in one thread: order, capacity, closing, interruption.
 
-Go's own cases are in test_channel_go.py, `select` in test_select.py; all of it together against a model is in
-test_channel_model.py.
+Go's own cases, also across threads, are in test_channel_go.py, `select` in test_select.py; all of it together against a
+model is in test_channel_model.py, against interruptions in test_channel_races.py.
 """
 
 import gc
@@ -222,6 +222,32 @@ def test_closing_ends_the_waits_of_senders_and_takes_nothing_from_them() -> None
         with pytest.raises(ChannelClosed):
             sender.result(5)
     assert list(channel) == [1]
+
+
+def test_while_it_is_being_closed_nobody_is_served() -> None:
+    """Another thread may come by between the moment at which it is closed and the end of those who wait."""
+    channel: Channel[int] = Channel(1)
+    channel.send(1)
+    sender = parked(channel.send, 2)
+    channel._closed = True
+    assert channel.receive() == 1
+    for call in (channel.receive, channel.try_receive):
+        with pytest.raises(ChannelClosed):
+            call()
+    assert fibers.select(channel.receiving())[1] is ChannelClosed
+    channel.close()
+    with pytest.raises(ChannelClosed):
+        sender.result(5)
+    channel = Channel()
+    receiver = parked(channel.receive)
+    channel._closed = True
+    for send in (channel.send, channel.try_send):
+        with pytest.raises(ChannelClosed):
+            send(1)
+    assert fibers.select(channel.sending(1))[1] is ChannelClosed
+    channel.close()
+    with pytest.raises(ChannelClosed):
+        receiver.result(5)
 
 
 def test_closing_twice_is_nothing() -> None:

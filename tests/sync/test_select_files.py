@@ -1,5 +1,6 @@
 """`readable` and `writable` in a select: they look and do not touch, whoever else is at the file."""
 
+import io
 import os
 import re
 import socket as std
@@ -428,6 +429,17 @@ def test_what_is_no_file_is_refused_at_once(what: Any) -> None:
     for make in (readable, writable):
         with pytest.raises((TypeError, ValueError), match=re.escape(repr(what))):
             make(what)
+
+
+def test_an_object_without_a_number_is_refused_at_once() -> None:
+    class Odd:
+        def fileno(self) -> str:
+            return "3"
+
+    with pytest.raises(OSError, match="fileno"):
+        readable(io.BytesIO())
+    with pytest.raises(TypeError, match="Odd"):
+        readable(Odd())
 
 
 # -- threads

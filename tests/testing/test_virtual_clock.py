@@ -371,6 +371,41 @@ def test_a_file_that_never_comes_is_told_by_name(virtually: Callable[..., Any]) 
     assert "spawned at" in text
 
 
+def test_a_select_obeys_virtual_time(virtually: Callable[..., Any]) -> None:
+    def main() -> float:
+        channel: fibers.Channel[int] = fibers.Channel()
+        hour = fibers.after(HOUR)
+        assert fibers.select(channel.receiving(), hour) == (hour, None)
+        with pytest.raises(TimeoutError):
+            fibers.select(channel.receiving(), timeout=HOUR)
+        with pytest.raises(TimeoutError):
+            channel.receive(timeout=HOUR)
+        return fibers.current_time()
+
+    assert virtually(main) == 3 * HOUR
+
+
+def test_time_stands_still_while_a_file_is_selected(virtually: Callable[..., Any], helper: Helper) -> None:
+    def main() -> str:
+        left, right = socket.socketpair()
+        with left, right:
+            case = fibers.readable(left)
+            fd = right.fileno()
+            helper.do(lambda: os.write(fd, b"data"))
+            assert fibers.select(case, fibers.after(HOUR)) == (case, None)
+            assert fibers.current_time() == 0.0
+            left.recv(10)
+            choice = fibers.spawn(fibers.select, case, fibers.after(HOUR), name="chooser")
+            with pytest.raises(VirtualClockError) as told:
+                choice.join()
+            choice.cancel()
+            choice.join()
+            return f"{left.fileno()} {told.value}"
+
+    fd, text = virtually(main, VirtualClock(patience=0.05)).split(" ", 1)
+    assert f"fiber 'chooser' waits for one of: fd {fd} (read), 3600.0 seconds to pass" in text
+
+
 def test_main_itself_is_told(virtually: Callable[..., Any]) -> None:
     def main() -> None:
         left, right = socket.socketpair()
