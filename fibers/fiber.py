@@ -107,6 +107,10 @@ class Home(Protocol):
     thread: int
     ready: "deque[Any]"
 
+    @property
+    def current(self) -> "Fiber[Any] | None":
+        """The fiber that runs; None: runtime code does."""
+
     def wake(self, fiber: "Fiber[Any]") -> None: ...
     def cancel(self, fiber: "Fiber[Any]") -> None: ...
     def kill(self, fiber: "Fiber[Any]", error: BaseException) -> None: ...
@@ -152,6 +156,7 @@ class Fiber(Generic[T]):
         "_ended",
         "_error",
         "_fn",
+        "_locals",
         "_name",
         "_parent",
         "_pending",
@@ -164,7 +169,9 @@ class Fiber(Generic[T]):
         "_told",
         "alarm",
         "deadline",
+        "firm",
         "greenlet",
+        "handed",
         "home",
         "interrupt",
         "outcome",
@@ -177,9 +184,12 @@ class Fiber(Generic[T]):
     )
 
     # Assigned when first needed, not in __init__, which stands on the path of every spawn: `deadline` by waits for files,
-    # `since` by each wait, `home` (the carrier) at the start, `_result` at the end, `_told` by deadlines (cancel.py).
+    # `since` by each wait, `home` (the carrier) at the start, `_result` at the end, `_told` by deadlines (cancel.py),
+    # `handed` by givers (waitqueue.py), `_locals` by local.py.
     _result: T
     _told: object
+    _locals: object  # stands for the fiber's own values; let go at its end
+    handed: Any  # what it was given in a wait
     deadline: float
     since: float  # when it began to wait, to the turn of the loop: of the last wait
     home: Greenlet | None
@@ -203,6 +213,7 @@ class Fiber(Generic[T]):
         self._site_instruction = instruction
         self._name: str | None = None
         self._shared_context = self.interrupt = self._done = self._permit = False
+        self.firm = False  # its waits are not interrupted
         self._cancelled: Cancellation | None = None
         self.greenlet: Greenlet | None = None
         self.outcome: Outcome | None = None

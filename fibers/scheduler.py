@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from greenlet import getcurrent
 
 from .carriers import Carriers
-from .endings import bury, call_back, end_of
+from .endings import bury, call_back, end_of, give_back
 from .errors import Cancelled, LoopClosedError, OwnershipError
 from .eventloop import new_loop
 from .eventloop.clock import FOREVER
@@ -294,6 +294,7 @@ class Scheduler(Carriers):
         if survivor is not None and survivor is not main:
             if main.waiting is not None:
                 main.waiting.abandon(main)
+            give_back(main)
             main.waiting = FORKED
             end_of(survivor).watch(self._leave)
 
@@ -318,6 +319,7 @@ class _ThreadState(threading.local):
 
     scheduler: Scheduler | None = None
     ending: object = None  # see lifecycle.py
+    key: object = None  # see local.py
 
 
 state: Final = _ThreadState()

@@ -43,7 +43,6 @@ FLOORS = [
         1,
         "fibers",
         [
-            "local",
             "context",
             "inbox",
             "fiber",
@@ -54,6 +53,7 @@ FLOORS = [
             "endings",
             "scheduler",
             "runtime",
+            "local",
             "cancel",
             "lifecycle",
             "lowlevel",
@@ -63,7 +63,27 @@ FLOORS = [
     ),
     # Two wings in one order: sync first, so that io may import sync and sync never io.
     Floor(
-        2, "sync", ["threads", "sync", "sync/*", "channel", "group", "deadlock", "signals"], third_party=["greenlet"]
+        2,
+        "sync",
+        [
+            "threads",
+            "sync/waiting",
+            "sync/event",
+            "sync/lock",
+            "sync/semaphore",
+            "sync/condition",
+            "sync/barrier",
+            "sync/waitgroup",
+            "sync/simplequeue",
+            "sync/hooked",
+            "sync/queue",
+            "sync/__init__",
+            "channel",
+            "group",
+            "deadlock",
+            "signals",
+        ],
+        third_party=["greenlet"],
     ),
     Floor(
         2,
