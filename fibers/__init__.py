@@ -46,9 +46,9 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "Barrier", "BoundedSemaphore", "BrokenBarrierError", "BusyError", "CancelScope", "Cancelled", "ClosedError",
-    "Condition", "DeadlockError", "Empty", "Event", "Fiber", "FiberCancelled", "FiberKilled", "Full", "LifoQueue", "Local", "Lock",
-    "LoopClosedError", "OwnershipError", "PriorityQueue", "Queue", "RLock", "Semaphore", "ShutDown", "SimpleQueue",
-    "TaskGroup", "WaitGroup", "__version__", "all_fibers", "current", "current_deadline", "current_time", "deadlock",
-    "dump", "lowlevel", "move_on_after", "move_on_at", "run", "shield", "sleep", "spawn", "spawn_later", "sync",
-    "timeout", "timeout_at", "yield_now",
+    "Condition", "DeadlockError", "Empty", "Event", "Fiber", "FiberCancelled", "FiberKilled", "Full", "LifoQueue",
+    "Local", "Lock", "LoopClosedError", "OwnershipError", "PriorityQueue", "Queue", "RLock", "Semaphore", "ShutDown",
+    "SimpleQueue", "TaskGroup", "WaitGroup", "__version__", "all_fibers", "current", "current_deadline",
+    "current_time", "deadlock", "dump", "lowlevel", "move_on_after", "move_on_at", "run", "shield", "sleep", "spawn",
+    "spawn_later", "sync", "timeout", "timeout_at", "yield_now",
 ]  # fmt: skip

@@ -121,4 +121,5 @@ class Barrier:
         return self._state is not _FILLING
 
     def __repr__(self) -> str:
-        return f"<Barrier {self._state}, {self._count} of {self._parties} inside, at {id(self):#x}>"
+        state = "broken" if self.broken else f"waiters={self.n_waiting}/{self._parties}"
+        return f"<fibers.{type(self).__name__} at {id(self):#x}: {state}>"

@@ -111,7 +111,7 @@ class Condition(Giver):
             raise RuntimeError(f"cannot {what} un-acquired lock: {lock!r}")
 
     def __repr__(self) -> str:
-        return f"<Condition on {self._lock!r}, {len(self._waiting)} waiting, at {id(self):#x}>"
+        return f"<fibers.{type(self).__name__} at {id(self):#x}: {len(self._waiting)} waiting, on {self._lock!r}>"
 
 
 def _never() -> bool:

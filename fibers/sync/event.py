@@ -46,5 +46,10 @@ class Event(Giver):
                 return True
         return outcome is self
 
+    def _at_fork_reinit(self) -> None:
+        """Make it as new, in a forked child (`threading` asks for that)."""
+        self._waiting._waiting.clear()
+        self._flag = False
+
     def __repr__(self) -> str:
-        return f"<Event {'set' if self._flag else 'unset'} at {id(self):#x}>"
+        return f"<fibers.{type(self).__name__} at {id(self):#x}: {'set' if self._flag else 'unset'}>"

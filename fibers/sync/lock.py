@@ -83,15 +83,16 @@ class _Held(Giver):
         self._holder = None
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._told()} at {id(self):#x}>"
+        state = "unlocked" if self._holder is None else "locked"
+        return f"<{state} fibers.{type(self).__name__} object {self._told()}at {id(self):#x}>"
 
     def _told(self) -> str:
         holder = self._holder
         if holder is None:
-            return "not held"
+            return ""
         if isinstance(holder, int):
-            return f"held by thread {holder}"
-        return f"held by fiber {holder.name!r}{', which is done' if holder.done() else ''}"
+            return f"held by thread {holder} "
+        return f"held by fiber {holder.name!r}{', which is done, ' if holder.done() else ' '}"
 
 
 class Lock(_Held):
@@ -212,4 +213,4 @@ class RLock(_Held):
         self._again = 0
 
     def _told(self) -> str:
-        return super()._told() + (f", {self._again + 1} times" if self._again else "")
+        return super()._told() + (f"{self._again + 1} times " if self._again else "")

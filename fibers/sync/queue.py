@@ -306,7 +306,7 @@ class Queue(Giver, Generic[T]):
     def __repr__(self) -> str:
         limit = f" of {self.maxsize}" if self.maxsize > 0 else ""
         shut = ", shut down" if self.is_shutdown else ""
-        return f"<{type(self).__name__} with {len(self.queue)}{limit} items{shut} at {id(self):#x}>"
+        return f"<fibers.{type(self).__name__} at {id(self):#x}: {len(self.queue)}{limit} items{shut}>"
 
     # -- what derived classes may define ----------------------------------------------------------------------------
 
@@ -340,7 +340,10 @@ class LifoQueue(Queue[T]):
 
 
 class PriorityQueue(Queue[T]):
-    """A Queue that gives the least item first. Items are compared as they are put and got, by `<`."""
+    """A Queue that gives the least item first. Items are compared as they are put and got, by `<`.
+
+    If that raises in `put`, the item is not in the queue; if in `get`, the item stays, and the order is not sure any more.
+    """
 
     __slots__ = ()
 
@@ -348,7 +351,24 @@ class PriorityQueue(Queue[T]):
         self.queue = []
 
     def _put(self, item: T) -> None:
-        heappush(self.queue, item)
+        heap = self.queue
+        try:
+            heappush(heap, item)
+        except BaseException:
+            # It has been appended, and has changed places with some of its parents: let them have these back.
+            way = [len(heap) - 1]
+            while heap[way[-1]] is not item:
+                way.append((way[-1] - 1) >> 1)
+            for below, above in zip(reversed(way[:-1]), reversed(way[1:]), strict=True):
+                heap[above] = heap[below]
+            heap.pop()
+            raise
 
     def _get(self) -> T:
-        return heappop(self.queue)  # type: ignore[no-any-return]
+        heap = self.queue
+        first: T = heap[0]
+        try:
+            return heappop(heap)  # type: ignore[no-any-return]
+        except BaseException:
+            heap.append(first)
+            raise

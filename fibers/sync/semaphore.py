@@ -72,10 +72,10 @@ class Semaphore(Giver):
         self.release()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._told()} at {id(self):#x}>"
+        return f"<fibers.{type(self).__name__} at {id(self):#x}: value={self._told()}>"
 
     def _told(self) -> str:
-        return f"{self._value} free"
+        return f"{self._value}"
 
 
 class BoundedSemaphore(Semaphore):
@@ -94,8 +94,8 @@ class BoundedSemaphore(Semaphore):
         most = self._initial_value - n
         if self._value <= most and not self._line: self._value += n; return  # one step # fmt: skip
         if self._value > most:
-            raise ValueError(f"Semaphore released too many times: {n} more, and {self._told()}")
+            raise ValueError(f"Semaphore released too many times: {n} more, and {self._told()} are free")
         super().release(n)
 
     def _told(self) -> str:
-        return f"{self._value} of {self._initial_value} free"
+        return f"{self._value}/{self._initial_value}"

@@ -96,4 +96,4 @@ class SimpleQueue(Giver, Generic[T]):
             self._items.appendleft(item)
 
     def __repr__(self) -> str:
-        return f"<SimpleQueue of {len(self._items)} at {id(self):#x}>"
+        return f"<fibers.{type(self).__name__} at {id(self):#x}: {len(self._items)} items>"

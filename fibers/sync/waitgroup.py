@@ -55,4 +55,4 @@ class WaitGroup(Giver):
         return not self._count
 
     def __repr__(self) -> str:
-        return f"<WaitGroup of {self._count} at {id(self):#x}>"
+        return f"<fibers.{type(self).__name__} at {id(self):#x}: {self._count} under way>"
