@@ -69,7 +69,7 @@ class Player:
 
 
 @lru_cache(maxsize=None)
-def _after_a_call(code: CodeType) -> frozenset[int]:
+def after_a_call(code: CodeType) -> frozenset[int]:
     """The places in a function that come after a call."""
     found, called = [], False
     for instruction in dis.get_instructions(code):
@@ -142,7 +142,7 @@ class _Run(Generic[S]):
         if event == "call":
             frame.f_trace_opcodes = True
             self._point(frame)
-        elif event == "opcode" and frame.f_lasti in _after_a_call(frame.f_code):
+        elif event == "opcode" and frame.f_lasti in after_a_call(frame.f_code):
             self._point(frame)
         return self._trace
 
