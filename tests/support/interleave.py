@@ -91,7 +91,7 @@ def explore(
     `make()` makes what they work on. `verify(state, first, second)` is called when each of the two is over or waits; it
     lets go on who waits and says whether all is well. `sources`: parts of the paths of the files in which points are.
     """
-    point = 0
+    point = sys.maxsize  # at first: some Pythons trace the opcodes of a function from its second traced call on
     while True:
         state = make()
         run = _Run(state, first, second, point, sources)
@@ -109,9 +109,9 @@ def explore(
         except AssertionError as error:
             error.add_note(f"when the other thread ran at point {point}, {run.where}")
             raise
-        if not reached:
+        if not reached and point < sys.maxsize:
             return point
-        point += 1
+        point = 0 if point == sys.maxsize else point + 1
 
 
 class _Run(Generic[S]):
@@ -130,6 +130,7 @@ class _Run(Generic[S]):
         self.first = Player(self._traced)
 
     def _traced(self) -> Any:
+        sys._getframe().f_trace_opcodes = True  # before: some Pythons look only then whether anybody wants opcodes
         sys.settrace(self._trace)
         try:
             return self._act(self._state)
@@ -139,8 +140,8 @@ class _Run(Generic[S]):
     def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
         if self.second is not None or not any(part in frame.f_code.co_filename for part in self._sources):
             return None
+        frame.f_trace_opcodes = True
         if event == "call":
-            frame.f_trace_opcodes = True
             self._point(frame)
         elif event == "opcode" and frame.f_lasti in after_a_call(frame.f_code):
             self._point(frame)

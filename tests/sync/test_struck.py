@@ -218,6 +218,7 @@ class Raising:
         self.parked = False  # the fiber has let others run: what comes is the business of the scheduler's own tests
 
     def __enter__(self) -> "Raising":
+        sys._getframe().f_trace_opcodes = True  # before: some Pythons look only then whether anybody wants opcodes
         sys.settrace(self.trace)
         return self
 
@@ -232,8 +233,8 @@ class Raising:
             if event == "call" and frame.f_code.co_qualname == "Carriers.park":
                 self.point()
             return None
+        frame.f_trace_opcodes = True
         if event == "call":
-            frame.f_trace_opcodes = True
             self.point()
         elif event == "opcode" and frame.f_lasti in after_a_call(frame.f_code):
             self.point()
@@ -250,6 +251,7 @@ class Raising:
 
 def at_every_point(act: Callable[[Raising], None]) -> int:
     """Call `act(raising)` for each point, until one is not reached."""
+    act(Raising(sys.maxsize))  # some Pythons trace the opcodes of a function from its second traced call on
     point = 0
     while True:
         raising = Raising(point)
