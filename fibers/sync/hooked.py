@@ -105,10 +105,10 @@ def shutdown(queue: Any, mutex: Lock, immediate: bool) -> None:
         queue._putters.wake_all(SHUT)
         while immediate and queue._qsize():
             queue._get()
-            queue._count_off()
+            queue._drop()
         while immediate and queue._returned:
             queue._returned.popleft()
-            queue._count_off()
+            queue._drop()
         queue._getters.wake_all(SHUT)
 
 

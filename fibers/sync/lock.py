@@ -11,6 +11,7 @@ CPython may deliver a signal where `__exit__` begins. A handler that raises ther
 every primitive written in Python.
 """
 
+import threading
 from _thread import get_ident
 from types import TracebackType
 from typing import Any, Final
@@ -91,7 +92,8 @@ class _Held(Giver):
         if holder is None:
             return ""
         if isinstance(holder, int):
-            return f"held by thread {holder} "
+            names = [repr(thread.name) for thread in threading.enumerate() if thread.ident == holder]
+            return f"held by thread {names[0] if names else f'{holder}, which is done,'} "
         return f"held by fiber {holder.name!r}{', which is done, ' if holder.done() else ' '}"
 
 

@@ -260,6 +260,11 @@ class Queue(Giver, Generic[T]):
         if not self.unfinished_tasks:
             self._joiners.wake_all(DONE)
 
+    def _drop(self) -> None:
+        """An item has been thrown away."""
+        if self.unfinished_tasks > 0:  # `task_done` may have been called for what had not been got
+            self._count_off()
+
     def join(self) -> None:
         """Wait until every item that was put has been got, and `task_done` called for it."""
         if self.unfinished_tasks:
@@ -283,7 +288,7 @@ class Queue(Giver, Generic[T]):
         self._putters.wake_all(SHUT)
         while immediate and self._items:
             self._pop()
-            self._count_off()
+            self._drop()
         self._getters.wake_all(SHUT)
 
     # -- what is in it --------------------------------------------------------------------------------------------

@@ -389,12 +389,18 @@ def test_a_fiber_that_ends_leaves_its_lock_locked_and_is_named_all_the_same() ->
     assert "held by fiber 'gone', which is done, at" in repr(lock)
 
 
-def test_a_thread_without_fibers_is_named_by_its_number() -> None:
-    lock = fibers.Lock()
-    plain = threading.Thread(target=lock.acquire)
+def test_a_thread_without_fibers_is_named() -> None:
+    lock, told = fibers.Lock(), []
+
+    def hold() -> None:
+        lock.acquire()
+        told.append(repr(lock))
+
+    plain = threading.Thread(target=hold, name="farmer")
     plain.start()
     plain.join()
-    assert f"held by thread {plain.ident} at" in repr(lock)
+    assert "held by thread 'farmer' at" in told[0]
+    assert f"held by thread {plain.ident}, which is done, at" in repr(lock)
 
 
 @every_kind
