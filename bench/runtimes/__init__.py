@@ -8,7 +8,7 @@ knows, and a child that lacks an entry fails loudly.
 
 Left out on purpose: yield and timers on threads (a thread cannot yield to a chosen peer, and a
 `threading.Timer` *is* a thread); a million timers on trio (it has timers only as the deadline of a running
-scope) and 10,000 parked threads.
+scope) and 10,000 parked threads; events on eventlet and trio, whose events are set once.
 """
 
 from __future__ import annotations
@@ -52,6 +52,12 @@ WORKLOADS = (
     Workload("timers_1e3", "timer add + cancel, 1,000 pending", _LOOPS),
     Workload("timers_1e6", "timer add + cancel, 1,000,000 pending", _LOOPS[:-1], units=150),
     Workload("accept_500", "accept, bursts of 500", _ACCEPT, 0.08),
+    Workload("lock_with", "lock, with", RUNTIMES),
+    Workload("lock_calls", "lock, acquire + release", RUNTIMES),
+    Workload("queue_put_get", "queue, put + get in one task", RUNTIMES),
+    Workload("queue_hand_off", "queue, hand-off", RUNTIMES),
+    Workload("queue_narrow", "queue with room for one", RUNTIMES),
+    Workload("event_set_wait", "event, set + wait", ("fibers", "gevent", "asyncio", "uvloop", "threads")),
     Workload("memory_parked", "memory of a parked task", _LOOPS, units=1),
 )
 

@@ -8,9 +8,11 @@ from typing import Any
 import eventlet
 import eventlet.greenio
 import eventlet.hubs
+import eventlet.queue
+import eventlet.semaphore
 
 from bench import material
-from bench.runtimes import blocking_style
+from bench.runtimes import blocking_style, blocking_sync
 from bench.sample import Sample, Stopwatch
 
 
@@ -60,6 +62,7 @@ STYLE = blocking_style.Style(
 )
 WORKLOADS = {
     **blocking_style.workloads(STYLE),
+    **blocking_sync.workloads(eventlet.spawn, join_all, eventlet.semaphore.Semaphore, eventlet.queue.Queue, None),
     ("timers_1e3", ""): timers(1_000),
     ("timers_1e6", ""): timers(1_000_000),
 }

@@ -10,7 +10,7 @@ from typing import Any
 import fibers
 import fibers.io.socket
 from bench import material
-from bench.runtimes import blocking_style
+from bench.runtimes import blocking_style, blocking_sync
 from bench.sample import Sample, Stopwatch
 from fibers.eventloop.timers import Timer, TimerWheel
 
@@ -80,8 +80,9 @@ class Target:
         """Not reached: the deadlines are far away."""
 
 
+SYNC = blocking_sync.workloads(fibers.spawn, join_all, fibers.Lock, fibers.Queue, fibers.Event)
 WORKLOADS = {
-    **{key: in_fiber(work) for key, work in blocking_style.workloads(STYLE).items()},
+    **{key: in_fiber(work) for key, work in {**blocking_style.workloads(STYLE), **SYNC}.items()},
     ("timers_1e3", ""): timers(1_000),
     ("timers_1e6", ""): timers(1_000_000),
 }

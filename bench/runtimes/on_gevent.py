@@ -6,11 +6,14 @@ import socket
 from typing import Any
 
 import gevent
+import gevent.event
+import gevent.lock
+import gevent.queue
 import gevent.server
 import gevent.socket
 
 from bench import material
-from bench.runtimes import blocking_style
+from bench.runtimes import blocking_style, blocking_sync
 from bench.sample import Sample, Stopwatch
 
 
@@ -62,6 +65,9 @@ STYLE = blocking_style.Style(
 )
 WORKLOADS = {
     **blocking_style.workloads(STYLE),
+    **blocking_sync.workloads(
+        gevent.spawn, gevent.joinall, gevent.lock.BoundedSemaphore, gevent.queue.Queue, gevent.event.Event
+    ),
     ("timers_1e3", ""): timers(1_000),
     ("timers_1e6", ""): timers(1_000_000),
 }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench.runtimes import blocking_style
+from bench.runtimes import blocking_style, blocking_sync
 
 
 def spawn(function: Callable[..., object], *args: Any) -> threading.Thread:
@@ -39,6 +40,11 @@ STYLE = blocking_style.Style(
     yield_now=lambda: time.sleep(0),
 )
 WORKLOADS = {
-    key: work for key, work in blocking_style.workloads(STYLE).items() if key[0] not in ("yield_100", "memory_parked")
+    **{
+        key: work
+        for key, work in blocking_style.workloads(STYLE).items()
+        if key[0] not in ("yield_100", "memory_parked")
+    },
+    **blocking_sync.workloads(spawn, join_all, threading.Lock, queue.Queue, threading.Event),
 }
 ECHO = {"": serve}

@@ -10,6 +10,7 @@ import trio
 import trio.socket
 
 from bench import material
+from bench.runtimes import trio_sync
 from bench.runtimes.blocking_style import Work, add
 from bench.sample import Sample, Stopwatch
 
@@ -214,5 +215,6 @@ WORKLOADS = {
     ("timers_1e3", ""): plain(timers_1e3),
     ("accept_500", ""): plain(accept_500),
     ("memory_parked", ""): plain(memory_parked),
+    **{key: plain(work) for key, work in trio_sync.WORKLOADS.items()},
 }
 ECHO = {"": serve}

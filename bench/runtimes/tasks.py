@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from bench import material
+from bench.runtimes import tasks_sync
 from bench.runtimes.blocking_style import Work, add, empty
 from bench.sample import Sample, Stopwatch
 
@@ -238,6 +239,7 @@ ASYNC_WORKLOADS: dict[tuple[str, str], AsyncWork] = {
     ("accept_500", "sock"): accept_sock,
     ("accept_500", "protocol"): accept_protocol,
     ("memory_parked", ""): memory_parked,
+    **tasks_sync.WORKLOADS,
 }
 
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, partial
 from types import CodeType, FrameType
 from typing import Any, Generic, TypeVar
 
@@ -68,7 +68,7 @@ class Player:
             raise Stuck("an operation waits for ever")
 
 
-@lru_cache(maxsize=None)
+@cache
 def after_a_call(code: CodeType) -> frozenset[int]:
     """The places in a function that come after a call."""
     found, called = [], False
@@ -98,7 +98,7 @@ def explore(
         run.first.start()
         reached = run.second is not None
         if run.second is None:
-            run.second = Player(lambda state=state: second(state))
+            run.second = Player(partial(second, state))
             run.second.start()
         run.second.settle()
         run.first.settle()
@@ -141,9 +141,7 @@ class _Run(Generic[S]):
         if self.second is not None or not any(part in frame.f_code.co_filename for part in self._sources):
             return None
         frame.f_trace_opcodes = True
-        if event == "call":
-            self._point(frame)
-        elif event == "opcode" and frame.f_lasti in after_a_call(frame.f_code):
+        if event == "call" or (event == "opcode" and frame.f_lasti in after_a_call(frame.f_code)):
             self._point(frame)
         return self._trace
 
@@ -152,5 +150,5 @@ class _Run(Generic[S]):
             self._left -= 1
             return
         self.where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
-        self.second = Player(lambda: self._other(self._state))
+        self.second = Player(partial(self._other, self._state))
         self.second.start()

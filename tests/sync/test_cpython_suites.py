@@ -6,8 +6,8 @@ signatures, results and errors are those of the standard library, and that plain
 
 import time
 import unittest
-from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -19,15 +19,14 @@ pytestmark = pytest.mark.skipif(
     reason="many seconds of sleeping threads; what depends on the loop is in the other files, and this runs on one loop",
 )
 
-lock_tests = pytest.importorskip("test.lock_tests", reason="this Python came without its own test suite")
-test_queue = pytest.importorskip("test.test_queue", reason="this Python came without its own test suite")
+lock_tests: Any = pytest.importorskip("test.lock_tests", reason="this Python came without its own test suite")
+test_queue: Any = pytest.importorskip("test.test_queue", reason="this Python came without its own test suite")
 
 
 @pytest.fixture(autouse=True)
-def _shorter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests sleep so that a thread has time to block. If it has not, they test less, and pass all the same."""
     monkeypatch.setattr(test_queue, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 10)))
-    yield
 
 
 class TestLock(lock_tests.LockTests):  # type: ignore[misc]

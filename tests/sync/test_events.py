@@ -221,7 +221,8 @@ def test_an_rlock_is_let_go_of_and_taken_again_as_often_as_it_was_held() -> None
 @pytest.mark.parametrize("lock", [fibers.Lock, fibers.RLock])
 @pytest.mark.parametrize("how", ["cancel", "kill", "timeout", "scope"])
 def test_the_lock_is_held_again_also_by_who_is_interrupted(lock: Callable[[], Any], how: str) -> None:
-    condition, seen = fibers.Condition(lock()), []
+    condition = fibers.Condition(lock())
+    seen: list[object] = []
     scopes: list[fibers.CancelScope] = []
 
     def worker() -> None:
@@ -358,7 +359,12 @@ def test_a_cancelled_party_leaves_and_another_takes_its_place() -> None:
 
 def test_a_party_that_was_let_go_and_then_cancelled_counts() -> None:
     barrier = fibers.Barrier(2)
-    fiber = started(lambda: (barrier.wait(), fibers.sleep(3600)))
+
+    def pass_and_sleep() -> None:
+        barrier.wait()
+        fibers.sleep(3600)
+
+    fiber = started(pass_and_sleep)
     barrier.wait()
     fiber.cancel()
     fiber.join(5)

@@ -14,6 +14,7 @@ import pytest
 from support.waiting import Oops, settle, started, waiting
 
 import fibers
+from fibers.scheduler import state
 
 KINDS: list[Callable[[], Any]] = [
     fibers.Lock,
@@ -253,7 +254,11 @@ def test_inside_the_runtime_a_free_one_may_be_taken_and_a_held_one_not_waited_fo
         except RuntimeError as error:
             seen.append(str(error))
 
-    held = started(lambda: (lock.acquire(), fibers.sleep(3600)))
+    def hold() -> None:
+        with lock:
+            fibers.sleep(3600)
+
+    held = started(hold)
     fiber = fibers.spawn(int)
     fiber.add_done_callback(callback)
     fiber.join(5)
@@ -359,7 +364,7 @@ def test_uncontended_locks_make_no_event_loop_in_a_plain_thread() -> None:
         queue.put(1)
         queue.get()
         fibers.Local().x = 1
-        told.append(fibers.scheduler.state.scheduler)  # type: ignore[attr-defined]
+        told.append(state.scheduler)
 
     plain = threading.Thread(target=thread)
     plain.start()
@@ -443,8 +448,13 @@ def test_a_bounded_semaphore_refuses_whole_or_nothing() -> None:
 
 def test_ten_thousand_that_wait() -> None:
     lock, done = fibers.Lock(), []
+
+    def work() -> None:
+        with lock:
+            done.append(1)
+
     with lock:
-        workers = [fibers.spawn(lambda: (lock.acquire(), done.append(1), lock.release())) for _ in range(10_000)]
+        workers = [fibers.spawn(work) for _ in range(10_000)]
         settle()
     for fiber in workers:
         fiber.join(20)

@@ -146,13 +146,17 @@ def test_a_get_holds_on_to_nothing(kind: Callable[..., Any]) -> None:
         queue.put(item)
         return weakref.ref(item)
 
+    def use() -> None:
+        queue.get()
+        fibers.sleep(3600)
+
     queue = kind()
     gc.disable()
     try:
         kept = reference()
         queue.get()
         assert kept() is None
-        fiber = started(lambda: (queue.get(), fibers.sleep(3600)))
+        fiber = started(use)
         handed = reference()
         settle()
         fiber.cancel()

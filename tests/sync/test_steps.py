@@ -17,7 +17,9 @@ import pytest
 from support.process import ROOT
 
 #: Instructions after which, or in which, CPython looks whether something else is to be run.
-CALLS = re.compile(r"^(CALL|CALL_FUNCTION_EX|CALL_KW|CALL_INTRINSIC.*|RESUME|JUMP_BACKWARD.*|SEND|YIELD_VALUE|FOR_ITER|IMPORT_.*)$")
+CALLS = re.compile(
+    r"^(CALL|CALL_FUNCTION_EX|CALL_KW|CALL_INTRINSIC.*|RESUME|JUMP_BACKWARD.*|SEND|YIELD_VALUE|FOR_ITER|IMPORT_.*)$"
+)
 #: Instructions that change something that others can see.
 CHANGES = re.compile(r"^(STORE_ATTR|STORE_SUBSCR|STORE_GLOBAL|DELETE_.*)$")
 
@@ -43,7 +45,7 @@ def code_of(code: CodeType) -> Iterator[CodeType]:
 def instructions(path: Path, number: int) -> list[str]:
     found = []
     for code in code_of(compile(path.read_text(), str(path), "exec")):
-        lines = {offset: line for offset, line in dis.findlinestarts(code)}
+        lines = dict(dis.findlinestarts(code))
         current: int | None = None
         for instruction in dis.get_instructions(code):
             current = lines.get(instruction.offset, current)
@@ -66,7 +68,9 @@ def test_there_are_such_lines() -> None:
     assert len(MARKED) >= 20
 
 
-@pytest.mark.parametrize(("path", "number"), MARKED, ids=lambda value: value.stem if isinstance(value, Path) else str(value))
+@pytest.mark.parametrize(
+    ("path", "number"), MARKED, ids=lambda value: value.stem if isinstance(value, Path) else str(value)
+)
 def test_one_step(path: Path, number: int) -> None:
     names = instructions(path, number)
     assert names, "no code stands on this line"

@@ -1,6 +1,6 @@
 """Signal handlers and finalisers: code that CPython runs in the middle of a primitive.
 
-Facts. It may call what does not wait: `Event.set`, `Lock.release`, `Semaphore.release`, `WaitGroup.done`, the `put` of queues;
+Facts. It may call what does not wait (`Event.set`, `Lock.release`, `Semaphore.release`, `WaitGroup.done`, `put` of queues),
 also of the very primitive whose code it has interrupted. It may also raise. Then the operation it has struck has happened or
 has not; and nobody else is the worse for it: no fiber that is waiting is forgotten.
 """
@@ -234,9 +234,7 @@ class Raising:
                 self.point()
             return None
         frame.f_trace_opcodes = True
-        if event == "call":
-            self.point()
-        elif event == "opcode" and frame.f_lasti in after_a_call(frame.f_code):
+        if event == "call" or (event == "opcode" and frame.f_lasti in after_a_call(frame.f_code)):
             self.point()
         return self.trace
 

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def _hurry(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.param == "traced":
         threading.settrace(tracer)
     yield
-    threading.settrace(None)  # type: ignore[arg-type]
+    threading.settrace(None)
     sys.setswitchinterval(interval)
 
 
@@ -124,8 +125,8 @@ def test_every_item_arrives_once(name: str) -> None:
 
 
 def test_items_of_one_producer_arrive_in_order() -> None:
-    for make in (fibers.Queue, lambda: fibers.Queue(1), fibers.SimpleQueue):
-        queue: Any = make()  # type: ignore[no-untyped-call]
+    queues: list[Any] = [fibers.Queue(), fibers.Queue(1), fibers.SimpleQueue()]
+    for queue in queues:
         count = rounds(5000)
 
         def produce(queue: Any = queue, count: int = count) -> None:
@@ -186,12 +187,15 @@ def test_events_conditions_and_wait_groups() -> None:
     guard = threading.Lock()
     group.add(players)
 
+    def is_turn(number: int) -> bool:
+        return turn[0] == number
+
     def work() -> None:
         with guard:
             me = next(numbers)
         for number in range(count):
             with condition:
-                condition.wait_for(lambda number=number: turn[0] == number * players + me)
+                condition.wait_for(partial(is_turn, number * players + me))
                 turn[0] += 1
                 condition.notify_all()
         group.done()
