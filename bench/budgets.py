@@ -81,11 +81,33 @@ def _own(text: str, metric: str, over: str, under: str, reach: float) -> Budget:
     return Budget(text, metric, (over, SUBJECT), (under, SUBJECT), reach, False)
 
 
+def _sync() -> list[Budget]:
+    found = [
+        Budget(
+            f"uncontended lock, {title}: CPU against threading.Lock",
+            "cpu",
+            (row, SUBJECT),
+            (row, "threads"),
+            3.0,
+            False,
+        )
+        for row, title in (("lock_with", "with"), ("lock_calls", "acquire + release"))
+    ]
+    for row, title in (
+        ("queue_put_get", "queue, put + get"),
+        ("queue_hand_off", "queue, hand-off"),
+        ("queue_narrow", "queue with room for one"),
+    ):
+        found += [cheaper(row, title, peer, 3.0) for peer in ("gevent", "asyncio")]
+    return found
+
+
 BUDGETS = (
     cheaper("spawn_join", "spawn + join", "gevent", 8.0),
     cheaper("spawn_join", "spawn + join", "uvloop", 3.0),
     cheaper("yield_100", "yield", "gevent", 2.0),
     cheaper("yield_100", "yield", "uvloop", 1.0),
+    *_sync(),
     *_pingpong(),
     *_echo(),
     cheaper("channel_0", "channel without room", "gevent", 3.0),

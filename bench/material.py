@@ -36,6 +36,8 @@ TIMER_TURN = 1_000
 
 Runtimes that cancel lazily get their chance to clean up, and are charged.
 """
+SYNC_TURN = 100
+"""Lock and queue operations in a unit of work: one alone is over too soon to be counted."""
 TIMEOUT = 30.0
 """Seconds; long enough never to fire, as socket timeouts in production."""
 

@@ -108,7 +108,7 @@ class Carriers(CarrierPool):
         ready = self.ready
         me.waiting = place
         me.since = self.now
-        if me.interrupt and place is not None and place.abandon(me):
+        if me.interrupt and place is not None and not me.firm and place.abandon(me):
             # Not at once: a fiber that goes on whatever it is told must not keep the others from running.
             deadline = None
             me.outcome = INTERRUPTED
@@ -289,7 +289,7 @@ class Carriers(CarrierPool):
                         self.loop.unschedule(fiber.alarm)
                     if fiber.scope is not None:
                         fiber.leave_scopes(fiber)
-                    fiber._args = fiber._context = fiber.greenlet = fiber.home = fiber.alarm = None
+                    fiber._args = fiber._context = fiber.greenlet = fiber.home = fiber.alarm = fiber._locals = None
                     fiber._done = True
                     self.fibers.discard(fiber)
                     if fiber._parent is not None:
@@ -374,7 +374,7 @@ class Carriers(CarrierPool):
         """The fiber has something to raise: take it out of its wait, unless it has been woken already."""
         fiber.interrupt = True
         place = fiber.waiting
-        if place is not None and fiber is not self.current and place.abandon(fiber):
+        if place is not None and fiber is not self.current and not fiber.firm and place.abandon(fiber):
             fiber.outcome = INTERRUPTED
             self.ready.append(fiber)
 

@@ -2,7 +2,8 @@
 
 A fiber that is done wakes whoever joined it, calls the callbacks, and leaves its task group. A fiber that can never go
 on (its thread has ended, or it lives on in the parent of a fork) is *buried*: marked done, its stack kept for ever, so
-that no `finally` block of it runs where it should not.
+that no `finally` block of it runs where it should not. It is taken out of the queue in which it waits, and what it has been
+handed there since it last ran (a lock, an item) goes back. What it held before, it holds for ever, as a thread would.
 """
 
 import threading
@@ -13,7 +14,7 @@ from typing import Any, Final
 from .carriers import _log
 from .choosing import HoldingCase
 from .fiber import Fiber
-from .waitqueue import WaitQueue
+from .waitqueue import Giver, WaitQueue
 
 
 class End(WaitQueue):
@@ -98,7 +99,11 @@ class _Nobody:
         self.ready: deque[Any] = deque(maxlen=0)
 
     def ask(self, function: Callable[..., None], *args: object) -> None: ...
-    def wake(self, fiber: Fiber[Any]) -> None: ...
+
+    def wake(self, fiber: Fiber[Any]) -> None:
+        """Somebody did not know yet."""
+        give_back(fiber)
+
     def cancel(self, fiber: Fiber[Any]) -> None: ...
     def kill(self, fiber: Fiber[Any], error: BaseException) -> None: ...
     def ring(self, fiber: Fiber[Any]) -> None: ...
@@ -115,15 +120,27 @@ _NOBODY: Final = _Nobody()
 _buried: Final[list[Fiber[Any]]] = []
 
 
+def forsake(fiber: Fiber[Any]) -> None:
+    """It will never be resumed: nobody shall wake it or hand it anything."""
+    fiber.scheduler = _NOBODY
+    if fiber.waiting is not None:
+        fiber.waiting.abandon(fiber)
+
+
+def give_back(fiber: Fiber[Any]) -> None:
+    """What it has been handed and will never use goes to the next."""
+    giver, fiber.outcome = fiber.outcome, None
+    if isinstance(giver, Giver):
+        giver.take_back(fiber)
+
+
 def bury(fiber: Fiber[Any], error: BaseException) -> None:
     """Mark a fiber done without running it. Its greenlet is kept: dropping it would run its `finally` blocks here."""
-    place = fiber.waiting
-    if place is not None:
-        place.abandon(fiber)
+    forsake(fiber)
     _buried.append(fiber)
     fiber._error = error
     fiber._done = True
-    fiber.scheduler = _NOBODY
+    give_back(fiber)
     if fiber._parent is not None:
         fiber._parent.left(fiber)
     if fiber._ended is not None:

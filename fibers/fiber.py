@@ -171,7 +171,7 @@ class Home(Protocol):
 
     thread: int
     ready: "deque[Any]"
-    current: "Fiber[Any] | None"
+    current: "Fiber[Any] | None"  # the fiber that runs; None: runtime code does
     closed: bool
 
     def wake(self, fiber: "Fiber[Any]") -> None: ...
@@ -220,6 +220,7 @@ class Fiber(Generic[T]):
         "_ended",
         "_error",
         "_fn",
+        "_locals",
         "_name",
         "_parent",
         "_pending",
@@ -231,6 +232,7 @@ class Fiber(Generic[T]):
         "_site_instruction",
         "alarm",
         "deadline",
+        "firm",
         "greenlet",
         "handed",
         "home",
@@ -245,12 +247,14 @@ class Fiber(Generic[T]):
     )
 
     # Assigned when first needed, not in __init__, which stands on the path of every spawn: `deadline` by waits for files,
-    # `since` by each wait, `home` (the carrier) at the start, `_result` at the end, `handed` by channels.
+    # `since` by each wait, `home` (the carrier) at the start, `_result` at the end, `handed` by channels (channel.py) and
+    # givers (waitqueue.py), `_locals` by local.py.
     _result: T
+    _locals: object  # stands for the fiber's own values; let go at its end
+    handed: Any  # what it was given in a wait
     deadline: float
     since: float  # when it began to wait, to the turn of the loop: of the last wait
     home: Greenlet | None
-    handed: Any  # what it was woken with (channel.py)
 
     def __init__(
         self,
@@ -271,6 +275,7 @@ class Fiber(Generic[T]):
         self._site_instruction = instruction
         self._name: str | None = None
         self._shared_context = self.interrupt = self._done = self._permit = False
+        self.firm = False  # its waits are not interrupted
         self._cancelled: Cancellation | None = None
         self.greenlet: Greenlet | None = None
         self.outcome: Outcome | None = None

@@ -24,7 +24,8 @@ from weakref import WeakSet
 
 from .cancel import shield
 from .carriers import _log
-from .errors import LoopClosedError
+from .endings import bury, forsake
+from .errors import Cancelled, LoopClosedError
 from .eventloop.contract import EventLoop
 from .fiber import Fiber
 from .scheduler import Scheduler, get_scheduler, on_new, state
@@ -212,10 +213,16 @@ atexit.register(_at_exit)
 
 def _after_fork_in_child() -> None:
     scheduler = state.scheduler
-    for other in list(_schedulers):
-        if other is not scheduler:
-            other.closed = True  # its fibers may stand in lines here still: nobody is to hand them anything
-            _schedulers.discard(other)
+    others = [other for other in list(_schedulers) if other is not scheduler]
+    gone = [fiber for other in others for fiber in [other.main, *other.fibers]]
+    # All of them first: what one gives back must not go to the next, through a waker that the parent listens to.
+    for fiber in gone:
+        forsake(fiber)
+    for fiber in gone:
+        bury(fiber, Cancelled("its thread lives on in the parent process only"))
+    for other in others:
+        other.closed = True
+        _schedulers.discard(other)
     if scheduler is not None and not scheduler.closed:
         scheduler.after_fork()
 

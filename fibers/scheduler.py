@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from greenlet import getcurrent
 
 from .carriers import Carriers
-from .endings import Finishing, bury, call_back, end_of
+from .endings import Finishing, bury, call_back, end_of, give_back
 from .errors import Cancelled, LoopClosedError, OwnershipError
 from .eventloop import new_loop
 from .eventloop.clock import FOREVER
@@ -331,6 +331,7 @@ class Scheduler(Carriers):
                 survivor._parent = None  # that group has no owner here
             if main.waiting is not None:
                 main.waiting.abandon(main)
+            give_back(main)
             main.waiting = FORKED
             end_of(survivor).watch(self._leave)
 
@@ -355,6 +356,7 @@ class _ThreadState(threading.local):
 
     scheduler: Scheduler | None = None
     ending: object = None  # see lifecycle.py
+    key: object = None  # see local.py
 
 
 state: Final = _ThreadState()

@@ -8,7 +8,7 @@ knows, and a child that lacks an entry fails loudly.
 
 Left out on purpose: yield and timers on threads (a thread cannot yield to a chosen peer, and a
 `threading.Timer` *is* a thread); a million timers on trio (it has timers only as the deadline of a running
-scope), 10,000 parked threads, and calls from threads in threads.
+scope), 10,000 parked threads, and calls from threads in threads; events on eventlet and trio, whose events are set once.
 """
 
 from __future__ import annotations
@@ -59,6 +59,12 @@ WORKLOADS = (
     Workload("accept_500", "accept, bursts of 500", _ACCEPT, 0.08),
     Workload("to_thread_1", "call in a worker thread", _LOOPS),
     Workload("to_thread_100", "call in a worker thread, 100 callers", _LOOPS),
+    Workload("lock_with", "lock, with", RUNTIMES),
+    Workload("lock_calls", "lock, acquire + release", RUNTIMES),
+    Workload("queue_put_get", "queue, put + get in one task", RUNTIMES),
+    Workload("queue_hand_off", "queue, hand-off", RUNTIMES),
+    Workload("queue_narrow", "queue with room for one", RUNTIMES),
+    Workload("event_set_wait", "event, set + wait", ("fibers", "gevent", "asyncio", "uvloop", "threads")),
     Workload("memory_parked", "memory of a parked task", _LOOPS, units=1),
 )
 

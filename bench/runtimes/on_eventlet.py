@@ -9,10 +9,11 @@ import eventlet
 import eventlet.greenio
 import eventlet.hubs
 import eventlet.queue
+import eventlet.semaphore
 import eventlet.tpool
 
 from bench import material
-from bench.runtimes import blocking_style, handoff
+from bench.runtimes import blocking_style, blocking_sync, handoff
 from bench.sample import Sample, Stopwatch
 
 
@@ -94,6 +95,7 @@ WORKLOADS = {
     **handoff.workloads(STYLE, channel),
     **blocking_style.workloads(STYLE),
     **blocking_style.thread_calls(STYLE, eventlet.tpool.execute),
+    **blocking_sync.workloads(eventlet.spawn, join_all, eventlet.semaphore.Semaphore, eventlet.queue.Queue, None),
     ("timers_1e3", ""): timers(1_000),
     ("timers_1e6", ""): timers(1_000_000),
     ("group_100", ""): group_100,

@@ -10,7 +10,7 @@ from typing import Any
 import fibers
 import fibers.io.socket
 from bench import material
-from bench.runtimes import blocking_style, handoff
+from bench.runtimes import blocking_style, blocking_sync, handoff
 from bench.sample import Sample, Stopwatch
 from fibers.eventloop.timers import Timer, TimerWheel
 
@@ -109,7 +109,9 @@ def timeout_scope(n: int) -> Sample:
     return watch.stop(n * material.TIMER_TURN)
 
 
+SYNC = blocking_sync.workloads(fibers.spawn, join_all, fibers.Lock, fibers.Queue, fibers.Event)
 WORKLOADS = {
+    **{key: in_fiber(work) for key, work in SYNC.items()},
     **{key: in_fiber(work) for key, work in handoff.workloads(STYLE, channel).items()},
     **{key: in_fiber(work) for key, work in blocking_style.workloads(STYLE).items()},
     **{key: in_fiber(work) for key, work in blocking_style.thread_calls(STYLE, fibers.to_thread).items()},

@@ -6,13 +6,15 @@ import socket
 from typing import Any
 
 import gevent
+import gevent.event
+import gevent.lock
 import gevent.pool
 import gevent.queue
 import gevent.server
 import gevent.socket
 
 from bench import material
-from bench.runtimes import blocking_style, handoff
+from bench.runtimes import blocking_style, blocking_sync, handoff
 from bench.sample import Sample, Stopwatch
 
 
@@ -96,6 +98,9 @@ WORKLOADS = {
     **handoff.workloads(STYLE, channel),
     **blocking_style.workloads(STYLE),
     **blocking_style.thread_calls(STYLE, gevent.get_hub().threadpool.apply),
+    **blocking_sync.workloads(
+        gevent.spawn, gevent.joinall, gevent.lock.BoundedSemaphore, gevent.queue.Queue, gevent.event.Event
+    ),
     ("timers_1e3", ""): timers(1_000),
     ("timers_1e6", ""): timers(1_000_000),
     ("group_100", ""): group_100,

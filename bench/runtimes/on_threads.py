@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench.runtimes import blocking_style, handoff
+from bench.runtimes import blocking_style, blocking_sync, handoff
 
 
 def spawn(function: Callable[..., object], *args: Any) -> threading.Thread:
@@ -46,6 +46,12 @@ STYLE = blocking_style.Style(
     yield_now=lambda: time.sleep(0),
 )
 WORKLOADS = {
-    key: work for key, work in blocking_style.workloads(STYLE).items() if key[0] not in ("yield_100", "memory_parked")
-} | handoff.workloads(STYLE, channel, (1, 100))
+    **{
+        key: work
+        for key, work in blocking_style.workloads(STYLE).items()
+        if key[0] not in ("yield_100", "memory_parked")
+    },
+    **blocking_sync.workloads(spawn, join_all, threading.Lock, queue.Queue, threading.Event),
+    **handoff.workloads(STYLE, channel, (1, 100)),
+}
 ECHO = {"": serve}

@@ -10,6 +10,7 @@ import trio
 import trio.socket
 
 from bench import material
+from bench.runtimes import trio_sync
 from bench.runtimes.blocking_style import Work, add, empty
 from bench.runtimes.handoff import CAPACITIES, async_getter, async_putter
 from bench.sample import Sample, Stopwatch
@@ -280,5 +281,6 @@ WORKLOADS = {
     ("to_thread_100", ""): plain(to_thread_100),
     ("memory_parked", ""): plain(memory_parked),
     **{(f"channel_{capacity}", ""): plain(channel(capacity)) for capacity in CAPACITIES},
+    **{key: plain(work) for key, work in trio_sync.WORKLOADS.items()},
 }
 ECHO = {"": serve}

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from bench import material
+from bench.runtimes import tasks_sync
 from bench.runtimes.blocking_style import Work, add, empty
 from bench.runtimes.handoff import on_asyncio
 from bench.sample import Sample, Stopwatch
@@ -289,6 +290,7 @@ ASYNC_WORKLOADS: dict[tuple[str, str], AsyncWork] = {
     ("memory_parked", ""): memory_parked,
     ("channel_1", ""): on_asyncio(1),
     ("channel_100", ""): on_asyncio(100),
+    **tasks_sync.WORKLOADS,
 }
 
 

@@ -12,36 +12,10 @@ from support.parking import parked, until_parked
 from support.scale import scaled
 
 import fibers
-from fibers import Channel, ChannelClosed, after, default, select
-from fibers.choosing import Case, Setting
+from fibers import Channel, ChannelClosed, Event, after, default, select
+from fibers.choosing import Case
 from fibers.scheduler import get_scheduler
 from fibers.selecting import CREDIT, dice
-from fibers.waitqueue import WaitQueue
-
-
-class Event:
-    """An event as far as a select needs one."""
-
-    def __init__(self) -> None:
-        self.flag = False
-        self.waiters = WaitQueue()
-
-    def is_set(self) -> bool:
-        return self.flag
-
-    def set(self) -> None:
-        self.flag = True
-        self.waiters.wake_all()
-
-    def clear(self) -> None:
-        self.flag = False
-
-    def setting(self) -> Setting:
-        return Setting(self, self.waiters)
-
-    def __repr__(self) -> str:
-        return "the event"
-
 
 # -- channels
 
@@ -412,11 +386,11 @@ def test_setting() -> None:
     case = event.setting()
     assert select(case, default()) == (default(), None)
     choices = [parked(select, case, after(60)) for _ in range(3)]
-    assert len(event.waiters) == 3
+    assert len(event._waiting) == 3
     event.set()
     assert [choice.result(5) for choice in choices] == [(case, None)] * 3
     assert select(case) == (case, None)
-    assert len(event.waiters) == 0
+    assert len(event._waiting) == 0
 
 
 def test_an_event_that_is_set_for_a_moment_is_not_missed() -> None:
@@ -433,7 +407,7 @@ def test_other_cases_win_and_leave_no_offer() -> None:
     choice = parked(select, event.setting(), fiber.finishing(), channel.sending(1), after(60))
     assert channel.receive() == 1
     choice.join(5)
-    assert len(event.waiters) == 0
+    assert len(event._waiting) == 0
     assert len(fiber._ended) == 0
     event.set()
     fiber.cancel()
@@ -454,7 +428,7 @@ def test_an_interrupted_select_has_passed_nothing(end: str) -> None:
         choice.result(5)
     assert not channel._receiving
     assert not channel._sending
-    assert len(event.waiters) == 0
+    assert len(event._waiting) == 0
 
 
 @pytest.mark.parametrize("end", ["cancel", "kill"])
@@ -530,14 +504,15 @@ def test_a_case_must_say_what_it_does() -> None:
 
 def test_reports_tell_what_is_selected() -> None:
     channel: Channel[int] = Channel()
+    event = Event()
     fiber = parked(fibers.sleep, 60, name="sleeper")
     choice = parked(
-        select, channel.receiving(), None, channel.sending(1), Event().setting(), fiber.finishing(), after(60)
+        select, channel.receiving(), None, channel.sending(1), event.setting(), fiber.finishing(), after(60)
     )
     text = io.StringIO()
     fibers.dump(text)
     told = (
-        f"one of: a value from {channel!r}, a taker for its value in {channel!r}, the event, the end of fiber 'sleeper'"
+        f"one of: a value from {channel!r}, a taker for its value in {channel!r}, {event!r}, the end of fiber 'sleeper'"
     )
     assert f"{told}, 60 seconds to pass\n" in text.getvalue()
     assert repr(default()) == "nothing"
