@@ -19,7 +19,7 @@ The lines are OrderedDicts: the first of a plain dict is found slowly when many 
 from _thread import get_ident
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar
 from weakref import ref
 
 from greenlet import GreenletExit
@@ -100,6 +100,9 @@ class Passage(Generic[T]):
         # The lines as places to wait in.
         self._receivers = Line(mine, "a value from", self._receiving)
         self._senders = Line(mine, "a taker for its value in", self._sending)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"cannot pickle or copy a {type(self).__name__}: fibers of this process wait in it")
 
     # -- steps, under the guard -----------------------------------------------------------------------------------
 

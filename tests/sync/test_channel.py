@@ -4,9 +4,11 @@ Go's own cases, also across threads, are in test_channel_go.py, `select` in test
 model is in test_channel_model.py, against interruptions in test_channel_races.py.
 """
 
+import copy
 import gc
 import io
 import math
+import pickle
 import re
 import threading
 import weakref
@@ -571,6 +573,12 @@ def test_what_is_no_timeout_is_refused_and_passes_nothing(timeout: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="timeout must be"):
         channel.receive(timeout)
     assert len(channel) == 1
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_channel_cannot_be_copied(duplicate: Callable[[Any], object]) -> None:
+    with pytest.raises(TypeError, match="cannot pickle or copy a Channel"):
+        duplicate(Channel())
 
 
 def test_a_channel_needs_no_garbage_collector() -> None:
