@@ -218,7 +218,8 @@ class CheckedLoop(EventLoop):
         return watched
 
     def unwatch(self, direction: Direction) -> None:
-        self._check_thread("unwatch")
+        if not self.closed:  # as the loops of threads are that do not exist in a forked child
+            self._check_thread("unwatch")
         self.loop_below().unwatch(direction)
 
     def release(self, handle: Handle, finish: Callable[[], None]) -> None:
