@@ -74,12 +74,26 @@ class WaitQueue:
         """Take a fiber out; True if it was still waiting, and then the caller must wake it (or go on, if it is itself)."""
         return self._waiting.pop(fiber, _GONE) is not _GONE
 
-    def take(self) -> "tuple[Fiber[Any], Any] | None":
-        """Take out whoever has waited longest, with what it waits for; the caller must wake it. None: nobody waits."""
+    def take(self) -> Fiber[Any] | None:
+        """Take out whoever has waited longest; the caller must wake it. None: nobody waits, or it was just taken."""
+        waiting: Any = self._waiting
+        fiber: Any = None
         try:
-            return self._waiting.popitem(False)  # type: ignore[call-arg]
-        except KeyError:
-            return None
+            for fiber in waiting:  # noqa: B007 - the first; no call stands between, so nobody changes it
+                break
+            else:
+                return None
+            return fiber if waiting.pop(fiber, _GONE) is not _GONE else None
+        except BaseException:  # a signal handler has raised: nothing has happened
+            if fiber is not None and self._lost(fiber):
+                self.put_back(fiber)
+            raise
+
+    def put_back(self, fiber: Fiber[Any], what: object = None) -> None:
+        """As if it had not been taken."""
+        waiting: Any = self._waiting
+        waiting[fiber] = what
+        waiting.move_to_end(fiber, last=False)
 
     def give(self, giver: Giver, handed: object = None, lock: Any = None) -> bool:
         """Hand something to whoever has waited longest, and wake it. False: nobody waits.

@@ -13,6 +13,8 @@ from queue import Empty, Full
 from typing import Any, Final
 
 from ..eventloop.waiter import RETRY, Outcome
+from ..fiber import Fiber
+from ..waitqueue import WaitQueue
 from .lock import Lock
 from .waiting import here, until, wait
 
@@ -32,14 +34,24 @@ DONE: Final = Outcome("DONE")
 PLACE: Final = object()
 
 
-class Offer:
-    """An item that waits for room."""
+class Putters(WaitQueue):
+    """Those who wait for room, each with the item that it brings in `handed`."""
 
-    __slots__ = ("_queue", "item")
+    __slots__ = ()
 
-    def __init__(self, queue: object, item: Any) -> None:
+    def awaited(self, fiber: Fiber[Any]) -> object:
+        """See WaitQueue."""
+        queue = super().awaited(fiber)
+        return None if queue is None else _Room(queue)
+
+
+class _Room:
+    """What they wait for, in a report."""
+
+    __slots__ = ("_queue",)
+
+    def __init__(self, queue: object) -> None:
         self._queue = queue
-        self.item = item
 
     def __repr__(self) -> str:
         return f"room in {self._queue!r}"
@@ -79,7 +91,7 @@ def put(queue: Any, mutex: Lock, item: Any, block: bool, timeout: float | None) 
             if queue._getting or queue._putting:
                 _serve(queue)
             return
-    handed = _exchange(queue, mutex, queue._putters, _store, Offer(queue, item), Full, block, timeout)
+    handed = _exchange(queue, mutex, queue._putters, _store, item, Full, block, timeout)
     if isinstance(handed, _Failed):
         raise handed.error
 
@@ -92,7 +104,7 @@ def get(queue: Any, mutex: Lock, block: bool, timeout: float | None) -> Any:
             if queue._putting:
                 _serve(queue)
             return item
-    handed = _exchange(queue, mutex, queue._getters, _fetch, queue, Empty, block, timeout)
+    handed = _exchange(queue, mutex, queue._getters, _fetch, None, Empty, block, timeout)
     if isinstance(handed, _Failed):
         raise handed.error
     return handed
@@ -127,7 +139,7 @@ def _exchange(
     mutex: Lock,
     waiters: Any,
     attempt: Callable[[Any, Any], Any],
-    what: Any,
+    item: Any,
     none: type[Exception],
     block: bool,
     timeout: float | None,
@@ -141,37 +153,42 @@ def _exchange(
         mutex.acquire()
         letting_go = _LettingGo(queue, mutex)
         try:
-            result = attempt(queue, what)
+            result = attempt(queue, item)
             if result is not _NOTHING:
                 _serve(queue)
                 return result
             if not block or timeout == 0:
                 raise none
-            if scheduler is None:
+            if scheduler is None or me is None:
                 scheduler, me = here()
                 deadline = until(scheduler, timeout)
-            outcome = wait(scheduler, me, waiters, queue, letting_go, deadline, what)  # type: ignore[arg-type]
+            me.handed = item
+            outcome = wait(scheduler, me, waiters, queue, letting_go, deadline, queue)
+            result, me.handed = me.handed, None
+        except BaseException:
+            if me is not None:
+                me.handed = None
+            raise
         finally:
             if not letting_go.gone:
                 mutex.release()
         if outcome is queue:
-            result, me.handed = me.handed, None  # type: ignore[union-attr]
             return result
         if outcome is not RETRY and outcome is not SHUT:
             raise none
 
 
-def _store(queue: Any, offer: Offer) -> Any:
+def _store(queue: Any, item: Any) -> Any:
     if queue.is_shutdown:
         raise ShutDown
     if 0 < queue.maxsize <= queue._qsize():
         return _NOTHING
-    queue._put(offer.item)
+    queue._put(item)
     queue.unfinished_tasks += 1
     return PLACE
 
 
-def _fetch(queue: Any, what: object) -> Any:
+def _fetch(queue: Any, item: None) -> Any:
     if queue._returned:
         return queue._returned.popleft()
     if queue._qsize():
@@ -194,18 +211,18 @@ def _serve(queue: Any) -> None:
                     raise item.error
                 queue._put(item)
         elif queue._putting and not 0 < queue.maxsize <= queue._qsize():
-            taken = queue._putters.take()
-            if taken is not None:
-                _admit(queue, *taken)
+            fiber = queue._putters.take()
+            if fiber is not None:
+                _admit(queue, fiber)
         else:
             return
 
 
-def _admit(queue: Any, fiber: Any, offer: Offer) -> None:
+def _admit(queue: Any, fiber: Fiber[Any]) -> None:
     """Put in what somebody has brought, who then goes on."""
     handed: object = PLACE
     try:
-        queue._put(offer.item)
+        queue._put(fiber.handed)
         queue.unfinished_tasks += 1
     except BaseException as error:
         handed = _Failed(error)

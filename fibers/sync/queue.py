@@ -24,7 +24,7 @@ from ..fiber import Fiber
 from ..scheduler import state
 from ..waitqueue import ENLISTED, Giver, WaitQueue
 from . import hooked
-from .hooked import DONE, PLACE, SHUT, Offer, ShutDown
+from .hooked import DONE, PLACE, SHUT, Putters, ShutDown
 from .lock import Lock
 from .waiting import again, here, interrupted, until, wait
 
@@ -85,7 +85,7 @@ class Queue(Giver, Generic[T]):
         self.unfinished_tasks = 0
         self._getters: Final = WaitQueue()
         self._getting: Final = self._getters._waiting  # true if somebody waits for an item
-        self._putters: Final = WaitQueue()
+        self._putters: Final = Putters()
         self._putting: Final = self._putters._waiting  # true if somebody waits for room
         self._joiners: Final = WaitQueue()
         self._init(maxsize)
@@ -113,12 +113,12 @@ class Queue(Giver, Generic[T]):
         raises, the item is not in the queue, and will not be.
         """
         if self._endless and not self._getting: self.unfinished_tasks += 1; self._append(item)  # one step # fmt: skip
-        elif self._room > 0 and not self._getting and timeout is None: self._room -= 1; self.unfinished_tasks += 1; self._append(item)  # one step # fmt: skip # noqa: E501
         elif self._endless:
             self.unfinished_tasks += 1  # first: who gets it may be done with it at once
             if not self._getters.give(self, item):
                 self._count_off()
                 self._put_slowly(item, block, timeout)
+        elif self._room > 0 and not self._getting and timeout is None: self._room -= 1; self.unfinished_tasks += 1; self._append(item)  # one step # fmt: skip # noqa: E501
         else:
             self._put_slowly(item, block, timeout)
 
@@ -129,60 +129,23 @@ class Queue(Giver, Generic[T]):
         timeout. If it raises, no item has been taken.
         """
         if timeout is None and self._items and not self._putting: self._room += 1; return self._pop()  # one step # fmt: skip
-        return self._get_slowly(block, timeout)
-
-    def put_nowait(self, item: T) -> None:
-        """As `put(item, block=False)`."""
-        self.put(item, False)
-
-    def get_nowait(self) -> T:
-        """As `get(block=False)`."""
-        return self.get(False)
-
-    def _put_slowly(self, item: T, block: bool, timeout: float | None) -> None:
-        if self.maxsize > 0 and block and timeout is not None and timeout < 0:
-            raise ValueError(f"'timeout' must be a non-negative number, not {timeout!r}")
-        if self._mutex is not None:
-            hooked.put(self, self._mutex, item, block, timeout)
-            return
-        if self._place(item):
-            return
-        if not block or timeout == 0:
-            raise Full
-        scheduler, me = here()
-        deadline = until(scheduler, timeout)
-        offer = Offer(self, item)
-        while True:
-            outcome = wait(scheduler, me, self._putters, self, self._roomy, deadline, offer)
-            if outcome is self:
-                return
-            if outcome is not RETRY and outcome is not SHUT:
-                raise Full
-            if self._place(item):
-                return
-
-    def _place(self, item: T) -> bool:
-        """Put an item in, or give it to somebody, if that can be done without waiting."""
-        while not self.is_shutdown:
-            if (self._endless or self._room > 0) and not self._getting: self._room -= 1; self.unfinished_tasks += 1; self._append(item); return True  # one step # fmt: skip # noqa: E501
-            if not self._getting:
-                return False
-            self.unfinished_tasks += 1
-            if self._getters.give(self, item):
-                return True
-            self._count_off()
-        raise ShutDown
-
-    def _get_slowly(self, block: bool, timeout: float | None) -> T:
         if timeout is not None and block and timeout < 0:
             raise ValueError(f"'timeout' must be a non-negative number, not {timeout!r}")
         if self._mutex is not None:
             return hooked.get(self, self._mutex, block, timeout)  # type: ignore[no-any-return]
         scheduler = me = deadline = None
         while True:
+            if not self._putting and self._items: self._room += 1; return self._pop()  # one step # fmt: skip
             if self._items:
-                item = self._pop()
+                item: T = self._pop()
                 self._vacate()
+                return item
+            # Somebody has just taken the last item, and will find this one gone from those who wait for room.
+            if self._putting and (putter := self._putters.take()) is not None:
+                item, putter.handed = putter.handed, PLACE
+                self.unfinished_tasks += 1
+                putter.outcome = self
+                putter.scheduler.wake(putter)
                 return item
             if self.is_shutdown:
                 raise ShutDown
@@ -210,33 +173,90 @@ class Queue(Giver, Generic[T]):
             if outcome is not RETRY and outcome is not SHUT:
                 raise Empty
 
+    def put_nowait(self, item: T) -> None:
+        """As `put(item, block=False)`."""
+        self.put(item, False)
+
+    def get_nowait(self) -> T:
+        """As `get(block=False)`."""
+        return self.get(False)
+
+    def _put_slowly(self, item: T, block: bool, timeout: float | None) -> None:
+        if self.maxsize > 0 and block and timeout is not None and timeout < 0:
+            raise ValueError(f"'timeout' must be a non-negative number, not {timeout!r}")
+        if self._mutex is not None:
+            hooked.put(self, self._mutex, item, block, timeout)
+            return
+        if self._place(item):
+            return
+        if not block or timeout == 0:
+            raise Full
+        scheduler, me = here()
+        deadline = None if timeout is None else until(scheduler, timeout)
+        while True:
+            me.handed = item
+            me.outcome = ENLISTED  # `wait`, in place
+            outcome: Outcome | None = None
+            try:
+                self._putting[me] = self
+                if not ((self._room > 0 or self._getting or self.is_shutdown) and self._putters.abandon(me)):
+                    outcome = scheduler.park(me, self._putters, deadline)
+            except BaseException as error:
+                if (outcome := interrupted(scheduler, me, self._putters, self, deadline, error)) is None:
+                    me.handed = None
+                    raise
+            if outcome is None or outcome is ENLISTED:
+                outcome = again(scheduler, me, self._putters, self, deadline)
+            me.handed = None
+            if outcome is self:
+                return
+            if outcome is not RETRY and outcome is not SHUT:
+                raise Full
+            if self._place(item):
+                return
+
+    def _place(self, item: T) -> bool:
+        """Put an item in, or give it to somebody, if that can be done without waiting."""
+        while not self.is_shutdown:
+            if (self._endless or self._room > 0) and not self._getting: self._room -= 1; self.unfinished_tasks += 1; self._append(item); return True  # one step # fmt: skip # noqa: E501
+            if not self._getting:
+                return False
+            self.unfinished_tasks += 1
+            if self._getters.give(self, item):
+                return True
+            self._count_off()
+        raise ShutDown
+
     # -- the parts of that ----------------------------------------------------------------------------------------
 
-    def _roomy(self) -> bool:
-        return self._endless or self._room > 0 or bool(self._getting) or self.is_shutdown
-
     def _vacate(self) -> None:
-        """A place has become free: somebody's item comes in, or the place is counted."""
-        while True:
+        """A place has become free: what somebody has brought comes in, or the place is counted."""
+        used = False
+        while not used:
             if not self._putting: self._room += 1; return  # one step # fmt: skip
-            taken = self._putters.take()
-            if taken is not None:
-                fiber, offer = taken
-                self.unfinished_tasks += 1
-                try:
-                    if self._deliver(offer.item):
-                        return
-                finally:
-                    fiber.handed = PLACE
-                    fiber.outcome = self
-                    fiber.scheduler.wake(fiber)
-
-    def _deliver(self, item: T) -> bool:
-        """Where there is a place: put an item in, True; or give it to somebody who waits, and the place is still free."""
-        while True:
-            if not self._getting: self._append(item); return True  # one step # fmt: skip
-            if self._getters.give(self, item):
-                return False
+            putter = self._putters.take()
+            if putter is None:
+                continue
+            try:
+                while putter.handed is not PLACE:
+                    if not self._getting: item, putter.handed = putter.handed, PLACE; self.unfinished_tasks += 1; used = True; self._append(item)  # one step # fmt: skip # noqa: E501
+                    else:
+                        item, putter.handed = putter.handed, PLACE
+                        self.unfinished_tasks += 1
+                        if not self._getters.give(self, item):
+                            self.unfinished_tasks -= 1
+                            putter.handed = item
+            finally:
+                # A signal handler may have raised in between. Then the item is in, or it was not taken notice of.
+                if putter.handed is PLACE:
+                    putter.outcome = self
+                    try:
+                        putter.scheduler.wake(putter)
+                    except BaseException:
+                        putter.scheduler.wake(putter)  # a second wake-up is only a spurious one
+                        raise
+                else:
+                    self._putters.put_back(putter, self)
 
     def take_back(self, fiber: Fiber[Any]) -> None:
         """See `Giver`."""

@@ -69,7 +69,7 @@ class Player:
 
 
 @cache
-def after_a_call(code: CodeType) -> frozenset[int]:
+def _after_a_call(code: CodeType) -> frozenset[int]:
     """The places in a function that come after a call."""
     found, called = [], False
     for instruction in dis.get_instructions(code):
@@ -77,6 +77,27 @@ def after_a_call(code: CodeType) -> frozenset[int]:
             found.append(instruction.offset)
         called = instruction.opname.startswith("CALL") and "INTRINSIC" not in instruction.opname
     return frozenset(found)
+
+
+class Points:
+    """Knows at which opcodes of the frames of one thread CPython looks for something else to do.
+
+    That is after a call of something in C. A Python function looks when it begins, and not when it returns.
+    """
+
+    __slots__ = ("_returned_to",)
+
+    def __init__(self) -> None:
+        self._returned_to: FrameType | None = None
+
+    def leaves(self, frame: FrameType) -> None:
+        """A frame is being left (of any function: tell of all)."""
+        self._returned_to = frame.f_back
+
+    def is_one(self, frame: FrameType) -> bool:
+        """An opcode is about to be executed."""
+        returned, self._returned_to = self._returned_to is frame, None
+        return not returned and frame.f_lasti in _after_a_call(frame.f_code)
 
 
 def explore(
@@ -124,6 +145,7 @@ class _Run(Generic[S]):
         self._act = first
         self._other = second
         self._left = point
+        self._points = Points()
         self._sources = sources
         self.where = "which does not exist: after the first"
         self.second: Player | None = None
@@ -138,11 +160,14 @@ class _Run(Generic[S]):
             sys.settrace(None)
 
     def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
-        if self.second is not None or not any(part in frame.f_code.co_filename for part in self._sources):
+        if self.second is not None:
             return None
-        frame.f_trace_opcodes = True
-        if event == "call" or (event == "opcode" and frame.f_lasti in after_a_call(frame.f_code)):
-            self._point(frame)
+        if any(part in frame.f_code.co_filename for part in self._sources):
+            frame.f_trace_opcodes = True
+            if event == "call" or (event == "opcode" and self._points.is_one(frame)):
+                self._point(frame)
+        if event == "return":
+            self._points.leaves(frame)
         return self._trace
 
     def _point(self, frame: FrameType) -> None:

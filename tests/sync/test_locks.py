@@ -137,7 +137,7 @@ def test_who_has_been_given_it_has_it_although_it_is_cancelled(kind: Callable[[]
     with lock:
         fiber = started(worker)
     fiber.cancel() if how == "cancel" else fiber.kill(Oops)
-    fiber.join(5)
+    assert fiber.exception(5) is not None
     assert seen == ["held"]
     assert free(lock)
 

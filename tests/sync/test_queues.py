@@ -108,7 +108,7 @@ def test_a_get_that_was_given_an_item_returns_it_although_it_is_cancelled(kind: 
     fiber = started(worker)
     queue.put("item")
     fiber.cancel() if how == "cancel" else fiber.kill(Oops)
-    fiber.join(5)
+    assert fiber.exception(5) is not None
     assert got == ["item"]
     assert queue.empty()
 
@@ -247,7 +247,7 @@ def test_a_put_whose_item_was_accepted_returns_although_it_is_cancelled(kind: Ca
     fiber = started(worker)
     assert queue.get() == 0
     fiber.cancel() if how == "cancel" else fiber.kill(Oops)
-    fiber.join(5)
+    assert fiber.exception(5) is not None
     assert seen == ["accepted"]
     assert queue.get() == 1
 
