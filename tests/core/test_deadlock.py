@@ -270,6 +270,7 @@ STILL_POSSIBLE = {
     """,
     "a post": """
         left_fiber.scheduler.post(left_fiber.cancel)
+    """,
     "a worker of an executor": """
         import time
         def ask():
