@@ -5,19 +5,21 @@ until the call is over, also if nobody waits for it any more. A token that comes
 longest; so nobody is overtaken, and a fiber that was given a token and is then cancelled ends its call well, with the
 token.
 
-Several threads may use one limiter, so each change of its state is a single step under the process-wide guard.
+Several threads may use one limiter, so its state changes under a lock, one for all of them. That is a C lock, which is held
+exactly as long as its block is, whatever a signal handler may raise in there; what a handler has cut short is done again.
+Who comes back in the middle of a step (a finaliser) is refused.
 
 The idea is trio's `CapacityLimiter`.
 """
 
 import math
 import os
+from _thread import RLock
 from types import TracebackType
 from typing import Any, Final
 from weakref import WeakSet
 
 from .fiber import Fiber
-from .guard import guard
 from .scheduler import get_scheduler, state, undisturbed
 from .waitqueue import WaitQueue
 
@@ -121,7 +123,7 @@ class CapacityLimiter:
     # -- single steps -----------------------------------------------------------------------------------------------
 
     def _take(self, borrower: object, me: Fiber[Any] | None) -> bool:
-        with guard:
+        with _alone():
             if borrower in self._borrowers:
                 return True  # it was handed one while it waited
             if len(self._borrowers) < self._total and not self._queue:
@@ -135,31 +137,52 @@ class CapacityLimiter:
             return False
 
     def _give(self, borrower: object) -> bool:
-        with guard:
-            found = self._borrowers.pop(borrower, False)
-            self._hand_on()
-            return found
+        with _alone():
+            try:
+                return self._borrowers.pop(borrower, False)
+            finally:
+                self._hand_on()
 
     def _give_up(self, borrower: object, me: Fiber[Any]) -> None:
         """The wait has been interrupted; if a token has come in spite of that, it goes on to the next."""
-        with guard:
+        with _alone():
             self._queue.abandon(me)
             self._wanted.pop(me, None)
-            if self._borrowers.pop(borrower, False):
+            try:
+                self._borrowers.pop(borrower, False)
+            finally:
                 self._hand_on()
 
     def _set_total(self, total: float) -> None:
-        with guard:
+        with _alone():
             self._total = total
             self._hand_on()
 
     def _hand_on(self) -> None:
+        try:
+            self._hand_out()
+        except BaseException:
+            # A signal handler has raised in here, perhaps between taking a fiber out of the queue and waking it.
+            for fiber, borrower in list(self._wanted.items()):
+                if borrower in self._borrowers:
+                    self._queue.abandon(fiber)
+                    scheduler: Any = fiber.scheduler
+                    scheduler.struck = True
+                    scheduler.post(scheduler.arrive, fiber)
+            self._hand_out()
+            raise
+
+    def _hand_out(self) -> None:
         for fiber in self._queue:
             if len(self._borrowers) >= self._total:
                 return
+            borrower = self._wanted[fiber]
+            self._borrowers[borrower] = True
             if self._queue.abandon(fiber):
-                self._borrowers[self._wanted.pop(fiber)] = True
                 fiber.scheduler.wake(fiber)
+                del self._wanted[fiber]
+            else:
+                del self._borrowers[borrower]  # it has been interrupted, and will come with `_give_up`
 
     def after_fork(self) -> None:
         """In the child: what others have borrowed will not come back."""
@@ -167,6 +190,19 @@ class CapacityLimiter:
         self._borrowers = {survivor: True} if survivor in self._borrowers else {}
         self._queue = WaitQueue()
         self._wanted = {}
+
+
+_lock = RLock()
+
+
+def _alone() -> Any:
+    """The lock, if this thread is not in the middle of a step already."""
+    if _lock._is_owned():  # type: ignore[attr-defined]
+        raise RuntimeError(
+            "a signal handler or a finaliser uses a limiter while its thread is in the middle of using one; spawn a fiber "
+            "that does it"
+        )
+    return _lock
 
 
 def _check(total: float) -> float:
@@ -181,6 +217,8 @@ _limiters: Final[WeakSet[CapacityLimiter]] = WeakSet()
 
 
 def _after_fork_in_child() -> None:
+    global _lock
+    _lock = RLock()
     for limiter in list(_limiters):
         limiter.after_fork()
 

@@ -185,24 +185,32 @@ class WorkerPool:
 
     def _call(self) -> None:
         """Have a worker look for a job: an idle one, or a new one. If there is none to be had, all will look by and by."""
-        while True:
-            try:
-                self._bell.pop()
-            except IndexError:
-                return  # somebody is called, or calling, and will look after that
-            try:
-                worker, _ = self._idle.popitem()
-            except KeyError:
-                number = self._number()
-                if number is not None and self._start(number):
+        try:
+            while True:
+                try:
+                    self._bell.pop()
+                except IndexError:
+                    return  # somebody is called, or calling, and will look after that
+                try:
+                    worker, _ = self._idle.popitem()
+                except KeyError:
+                    number = self._number()
+                    if number is not None and self._start(number):
+                        return
+                    self._hang_up()
+                    if not (self._waiting and self._idle):
+                        return
+                else:
+                    worker.called = True
+                    worker.door.release()
                     return
-                self._bell.append(True)
-                if not (self._waiting and self._idle):
-                    return
-            else:
-                worker.called = True
-                worker.door.release()
-                return
+        except BaseException:
+            self._hang_up()  # a signal handler has raised in here: without a bell nobody would ever be called again
+            raise
+
+    def _hang_up(self) -> None:
+        if not self._bell:  # to have two for a moment does no harm
+            self._bell.append(True)
 
     def _number(self) -> int | None:
         """A number for one more worker; None if there are as many as may be."""
@@ -242,15 +250,15 @@ class WorkerPool:
             sys.setprofile(profile)
         try:
             if self.begins_slowly:
-                self._hang_up(worker)
+                self._answer(worker)
                 if len(self._waiting) > len(self._new):
                     self._call()
             begun = self.begin()
-            del self._new[worker]
+            self._new.pop(worker, None)
             if begun:
                 self._work(worker)
             else:
-                self._hang_up(worker)
+                self._answer(worker)
                 self._retire(worker)
                 self.failed()
         finally:
@@ -269,10 +277,11 @@ class WorkerPool:
     def left(self) -> None:
         """A worker has ended, but for the last instructions of its thread."""
 
-    def _hang_up(self, worker: _Worker) -> None:
+    def _answer(self, worker: _Worker) -> None:
+        """It has looked for a job: hang the bell up again, if this worker has it."""
         if worker.called:
             worker.called = False
-            self._bell.append(True)
+            self._hang_up()
 
     def _work(self, worker: _Worker) -> None:
         waiting, idle, door = self._waiting, self._idle, worker.door
@@ -284,14 +293,14 @@ class WorkerPool:
                 job = None
             if job is not None or not self.closing:
                 if job is not None:
-                    self._hang_up(worker)
+                    self._answer(worker)
                     if waiting:
                         self._call()
                     job.work()
                     if job not in _jobs:
                         return  # it has forked, and this is the child, which has no workers
                 idle[worker] = True
-                self._hang_up(worker)
+                self._answer(worker)
                 if job is not None:
                     job.deliver()
                     _jobs.pop(job, None)
@@ -303,9 +312,9 @@ class WorkerPool:
                 if door.acquire(True, self.idle_seconds):
                     continue
                 if not idle.pop(worker, False):  # called at the last moment
-                    door.acquire()
+                    door.acquire(True, IDLE_SECONDS)  # never that long, unless a signal handler has struck who called
                     continue
-            self._hang_up(worker)
+            self._answer(worker)
             self._retire(worker)
             if not waiting or (number := self._number()) is None:
                 return

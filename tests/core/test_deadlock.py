@@ -69,6 +69,15 @@ def test_it_is_found_beside_idle_workers() -> None:
     assert "DeadlockError" in ran.stderr
 
 
+def test_it_is_found_beside_the_idle_workers_of_an_executor() -> None:
+    ran = program(
+        "executor = fibers.ThreadPoolExecutor(2)\nexecutor.submit(int).result()\n"
+        + textwrap.dedent(CYCLE)
+        + "left_fiber.join()"
+    )
+    assert "DeadlockError" in ran.stderr
+
+
 def test_main_can_catch_it_and_go_on() -> None:
     ran = program(
         CYCLE
@@ -261,6 +270,41 @@ STILL_POSSIBLE = {
     """,
     "a post": """
         left_fiber.scheduler.post(left_fiber.cancel)
+    """,
+    "a worker of an executor": """
+        import time
+        def ask():
+            executor.submit(time.sleep, 0.05).result()
+            left_fiber.cancel()
+        executor = fibers.ThreadPoolExecutor(2)
+        fibers.spawn(ask)
+    """,
+    "a call that was given up": """
+        import time
+        def late():
+            time.sleep(0.1)
+            portal.spawn(left_fiber.cancel)
+        portal = fibers.Portal()
+        with fibers.move_on_after(0.01):
+            fibers.to_thread(late, cancellable=True)
+    """,
+    "a future of others": """
+        from concurrent.futures import Future
+        future = Future()
+        def ask():
+            fibers.wait_future(future)
+            left_fiber.cancel()
+        fibers.spawn(ask)
+        fibers.spawn_later(0.05, threading.Timer(0.05, future.set_result, (1,)).start)
+    """,
+    "a receiver of signals": """
+        receiver = fibers.open_signal_receiver(signal.SIGALRM)
+        receiver.__enter__()
+        def ask():
+            next(receiver)
+            left_fiber.cancel()
+        fibers.spawn(ask)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
     """,
     "a handler": """
         signal.signal(signal.SIGALRM, lambda *_: left_fiber.cancel())

@@ -70,7 +70,8 @@ def test_it_grows_with_need_up_to_its_limit_and_serves_the_rest_by_and_by() -> N
         rest = [Work(partial(order.append, number)) for number in range(50)]
         for job in rest:
             three.submit(job)
-        wait_for(lambda: len(three) == 3)
+        wait_for(lambda: all(job.worker is not None for job in blocked))
+        assert len(three) == 3
         assert workers.under_way()
         gate.set()
         for job in [*blocked, *rest]:
@@ -301,6 +302,57 @@ def test_a_finaliser_that_strikes_in_the_middle_of_a_submit_may_submit() -> None
         for job in [*jobs, *done]:
             assert job.over.wait(20)
         assert len(done) == len(jobs)
+
+
+STRUCK = """
+import random, signal, time
+import fibers
+from fibers import workers
+
+class Struck(Exception): ...
+def strikes(*_):
+    raise Struck
+
+def insist(function, depth):
+    while not over():
+        try:
+            if depth:
+                insist(function, depth - 1)
+            else:
+                function()
+        except Struck:
+            pass
+
+count = 0
+def call():
+    global count
+    fibers.to_thread(int)
+    count += 1
+
+over = lambda: count >= {rounds}
+fibers.to_thread(int)
+signal.signal(signal.SIGALRM, strikes)
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0003)
+for _ in range(10):
+    try:
+        insist(call, 12)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except Struck:
+        pass
+for _ in range(10):
+    try:
+        fibers.yield_now()  # one may be on its way to main
+    except Struck:
+        pass
+calls = [fibers.spawn(fibers.to_thread, pow, number, 2) for number in range(100)]
+print([call.result(10) for call in calls] == [number * number for number in range(100)])
+print(fibers.threads.default_limiter.borrowed)
+"""
+
+
+def test_signal_handlers_that_raise_in_the_middle_of_a_submit_do_not_kill_the_pool() -> None:
+    ran = run_python("-c", STRUCK.format(rounds=scaled(40_000, least=2000)), timeout=100)
+    assert ran.stdout.splitlines()[:1] == ["True"], ran.stderr
 
 
 def test_under_way_and_count_are_exact() -> None:
