@@ -30,11 +30,12 @@ one exception is a handshake whose SNI callback waits. Meanwhile the fiber count
 not come between ciphertext that was made and ciphertext that was kept.
 """
 
+import os
 from _socket import socket as Raw  # noqa: N812
 from _thread import allocate_lock
 from array import array
 from collections.abc import Callable
-from ssl import SSL_ERROR_EOF, MemoryBIO, SSLEOFError, SSLError, SSLWantReadError
+from ssl import SSL_ERROR_EOF, MemoryBIO, SSLEOFError, SSLError, SSLWantReadError, SSLZeroReturnError
 from time import sleep as sleep_thread
 from typing import Any, Final
 
@@ -43,7 +44,7 @@ from ..eventloop import Direction, Handle
 from ..runtime import sleep
 from ..scheduler import get_scheduler
 from ..scheduler import state as thread
-from .state import State, empty
+from .state import State, empty, states
 
 _recv: Final = Raw.recv
 _send: Final = Raw.send
@@ -72,6 +73,7 @@ class TlsState(State):
         "drained",
         "ended",
         "exact",
+        "failure",
         "full",
         "header",
         "incoming",
@@ -96,6 +98,7 @@ class TlsState(State):
         self.plain = b""  # read from OpenSSL, comes before all that it still has
         self.full = False  # the last read filled its buffer: OpenSSL may have more of that record
         self.ended = False  # OpenSSL knows the end: it answers at once
+        self.failure: SSLError | None = None  # found by `pending()`, for the next read to raise
         self.secure = False  # the handshake is done
         self.exact = False  # take nothing that comes after the record at hand (before plain text follows)
         self.watched: Direction | None = None  # the direction that `drained` counts for
@@ -113,6 +116,8 @@ class TlsState(State):
         if sslobj is None:
             raise ClosedError("the socket was closed, or is not a TLS socket any more")
         while True:
+            if self.failure is not None:
+                raise self.failure
             if incoming.pending or self.full or self.ended:
                 try:
                     if buffer is None:
@@ -124,6 +129,10 @@ class TlsState(State):
                     self.full = False
                     if self.outgoing.pending or self.rest:
                         self.answer(sock)
+                except SSLZeroReturnError:  # the end, where our own has been sent already
+                    self.ended = True
+                    self.settle()
+                    return b"" if buffer is None else 0
                 except SSLError as error:
                     self.ended = True
                     self.answer_if_possible(sock)
@@ -239,18 +248,20 @@ class TlsState(State):
 
     def buffered(self) -> int:
         """How many bytes of plaintext can be read without asking the kernel."""
-        if self.plain or self.ended or self.sslobj is None:
-            return len(self.plain) + (0 if self.sslobj is None else self.sslobj.pending())
-        if not self.sslobj.pending() and self.incoming.pending:
+        sslobj = self.sslobj
+        if sslobj is None:
+            return 0
+        if not self.plain and not self.ended and not sslobj.pending() and self.incoming.pending:
             try:
-                self.plain = self.sslobj.read(RECORD)  # its length is all that can tell
+                self.plain = sslobj.read(RECORD)  # its length is all that can tell
+            except SSLWantReadError:
+                pass
             except SSLError as error:
-                self.ended = not isinstance(error, SSLWantReadError)  # reading will say what is wrong
+                self.ended, self.failure = True, error
             else:
                 self.ended = not self.plain
-            self.full = False
             self.settle()
-        return len(self.plain) + self.sslobj.pending()  # type: ignore[no-any-return]
+        return len(self.plain) + sslobj.pending()  # type: ignore[no-any-return]
 
     def close_output(self, sock: Any) -> None:
         """Send close_notify. SSL_shutdown, called by CPython twice, finds nothing to read, and so destroys nothing."""
@@ -294,3 +305,13 @@ def exclusive(state: TlsState, step: Callable[..., Any], *args: Any) -> Any:
             lock.release()
         else:
             sleep(0.001)
+
+
+def _after_fork_in_child() -> None:
+    """A thread that was inside a step does not exist here; its connection is lost, but nobody waits for its lock."""
+    for state in states.values():
+        if isinstance(state, TlsState) and state.lock.locked():
+            state.lock = allocate_lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -36,6 +36,7 @@ from .tls_handshake import (
     want_read,
     want_write,
 )
+from .tls_handshake import unsent as unsent  # offered here, too
 from .waiting import deadline_after, perform, until
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -219,29 +220,27 @@ class _Sending:
 
 def _write(sock: Any, state: TlsState, data: Any, repeat: bool) -> int:
     sending = _Sending(state, data)
-    try:
-        if not state.secure:
-            return _write_slowly(sock, state, sending)
-        return perform(sock, state, state.writing, 0, sending.push)  # type: ignore[no-any-return]
-    except SSLWantReadError as error:  # a renegotiation
-        if state.timeout == 0.0:
+    while True:
+        try:
+            if not state.secure:
+                return _write_slowly(sock, state, sending)
+            return perform(sock, state, state.writing, 0, sending.push)  # type: ignore[no-any-return]
+        except SSLWantReadError as error:
+            if state.timeout != 0.0:  # a renegotiation
+                state.secure = False
+                continue
             sending.interrupted(error, repeat)
             raise
-        try:
-            return _write_slowly(sock, state, sending)
-        except BaseException as again:
-            sending.interrupted(again, repeat)
+        except BlockingIOError:
+            blocked = want_write()
+            sending.interrupted(blocked, repeat)
+            raise blocked from None
+        except TimeoutError as error:
+            sending.interrupted(error, repeat)
+            raise late(error, WRITE_LATE) from None
+        except BaseException as error:
+            sending.interrupted(error, repeat)
             raise
-    except BlockingIOError:
-        blocked = want_write()
-        sending.interrupted(blocked, repeat)
-        raise blocked from None
-    except TimeoutError as error:
-        sending.interrupted(error, repeat)
-        raise late(error, WRITE_LATE) from None
-    except BaseException as error:
-        sending.interrupted(error, repeat)
-        raise
 
 
 def _write_slowly(sock: Any, state: TlsState, sending: _Sending) -> int:

@@ -18,7 +18,7 @@ from ..eventloop import Handle
 from ..scheduler import state as thread
 from . import connecting, operations
 from . import state as _state
-from .state import enter, hand_over, shortcut_of, states
+from .state import adopt, enter, hand_over, shortcut_of, states
 from .tls import TlsState
 from .tls_handshake import do_handshake
 
@@ -68,7 +68,8 @@ def create(
 
 def _take_over(cls: type[SSLSocket], sock: Any) -> SSLSocket:
     """An SSL socket on the fd of `sock`, which loses it."""
-    timeout = sock.gettimeout()
+    old = states.get(id(sock))
+    timeout = sock.gettimeout() if old is None else old.timeout
     self = cls.__new__(cls)
     std_socket.socket.__init__(self, sock.family, sock.type, sock.proto, sock.fileno())
     handle = hand_over(sock)
@@ -169,8 +170,8 @@ def accept(self: Any) -> tuple[Any, Any]:
     """As `SSLSocket.accept`: the new connection is wrapped as the listener is, with its handshake made."""
     fd, address = operations.accept(self)
     plain = std_socket.socket(Raw.family.__get__(self), Raw.type.__get__(self), Raw.proto.__get__(self), fileno=fd)
+    adopt(plain, fresh=True).timeout = std_socket.getdefaulttimeout()
     try:
-        plain.settimeout(std_socket.getdefaulttimeout())
         connection = create(
             type(self),
             plain,

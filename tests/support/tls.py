@@ -5,7 +5,6 @@ server certificates (localhost and other.test) and one for a client.
 """
 
 import atexit
-import functools
 import shutil
 import ssl as std
 import subprocess
@@ -54,9 +53,19 @@ class Certificates(NamedTuple):
     client: str
 
 
-@functools.cache
+_making = threading.Lock()
+_made: list[Certificates] = []
+
+
 def certificates() -> Certificates:
-    """Made once."""
+    """Made once, whoever asks first."""
+    with _making:
+        if not _made:
+            _made.append(_make())
+        return _made[0]
+
+
+def _make() -> Certificates:
     folder = Path(tempfile.mkdtemp(prefix="fibers-tls-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "config").write_text(_CONFIG)
