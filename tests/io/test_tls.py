@@ -21,7 +21,7 @@ from fibers.scheduler import get_scheduler
 pytestmark = needs_openssl
 
 versions = pytest.mark.parametrize("version", [TLS12, TLS13], ids=["1.2", "1.3"])
-Both = tuple[ssl.SSLSocket, ssl.SSLSocket]
+wrap_socket: Any = ssl.wrap_socket  # the type checker would have the one of Python 3.11
 
 
 def receive(sock: Any, size: int) -> bytes:
@@ -55,13 +55,13 @@ def test_contexts_are_plain_and_make_our_sockets() -> None:
     assert std.SSLContext.sslsocket_class is std.SSLSocket
     assert std.create_default_context().sslsocket_class is std.SSLSocket
 
-    class Derived(ssl.SSLContext):  # type: ignore[misc, valid-type, name-defined]
+    class Derived(ssl.SSLContext):
         pass
 
     assert Derived.__mro__[1] is std.SSLContext
     assert issubclass(Derived, ssl.SSLContext)
     assert ssl.SSLContext.wrap_bio is std.SSLContext.wrap_bio
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="protocol"):
         ssl.SSLContext()
 
 
@@ -114,7 +114,7 @@ def test_foreign_contexts_make_our_sockets_when_asked_through_us(kind: Any) -> N
     context = kind(ssl.PROTOCOL_TLS_CLIENT)
     if kind is Foreign:
         context.load_verify_locations(certificates().ca)
-    with ssl.wrap_socket(near, context=context, server_hostname="localhost") as tls:
+    with wrap_socket(near, context=context, server_hostname="localhost") as tls:
         assert type(tls) is ssl.SSLSocket
         tls.sendall(b"hello")
         assert tls.recv(100) == b"hello"
@@ -127,9 +127,9 @@ def test_a_context_that_cannot_make_our_sockets_is_refused() -> None:
     near, far = tcp()
     with near, far:
         with pytest.raises(TypeError, match="Stubborn"):
-            ssl.wrap_socket(near, context=Stubborn(ssl.PROTOCOL_TLS_CLIENT))
+            wrap_socket(near, context=Stubborn(ssl.PROTOCOL_TLS_CLIENT))
         with pytest.raises(TypeError, match="context must be"):
-            ssl.wrap_socket(far, context="a string")  # type: ignore[arg-type]
+            wrap_socket(far, context="a string")
 
 
 def tcp() -> tuple[socket.socket, socket.socket]:
@@ -151,9 +151,9 @@ def test_data_of_every_size_arrives(version: Any) -> None:
             sending = fibers.spawn(a.sendall, data)
             assert receive(b, size) == data
             sending.result(10)
-            sending = fibers.spawn(b.send, data)
+            answering = fibers.spawn(b.send, data)
             assert receive(a, size) == data
-            assert sending.result(10) == size
+            assert answering.result(10) == size
 
 
 @versions
@@ -513,11 +513,13 @@ def test_a_connection_that_starts_in_plain_text_is_registered_once() -> None:
     assert (after[0] - before[0], after[1] - before[1]) == (0, 2)
 
 
-# -- without waiting ----------------------------------------------------------------------------------------------------------
+# -- without waiting ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["tls", "plain"])
 def test_reading_and_writing_without_waiting(kind: str) -> None:
+    a: Any
+    b: Any
     a, b = tls_pair() if kind == "tls" else tcp()
     with a, b:
         a.sendall(b"x")
@@ -541,7 +543,7 @@ def test_reading_and_writing_without_waiting(kind: str) -> None:
         b.sendall(b"for the fiber")
         fibers.sleep(0.01)
         assert reading.result(5) == b"for the fiber"
-        b.send_eof() if isinstance(b, ssl.SSLSocket) else b.shutdown(socket.SHUT_WR)
+        b.send_eof() if kind == "tls" else b.shutdown(socket.SHUT_WR)
         for _ in range(100):
             if (got := read_now(a, 3)) is not None:
                 break
@@ -571,6 +573,9 @@ def test_what_was_written_without_waiting_is_completed_by_sendall(kind: str) -> 
 
 
 def test_the_interpreter_ends_quietly_with_open_connections() -> None:
-    code = "import fibers; from support.tls import tls_pair; pair = tls_pair(); fibers.spawn(pair[1].recv, 1); fibers.yield_now()"
+    code = (
+        "import fibers; from support.tls import tls_pair; pair = tls_pair(); "
+        "fibers.spawn(pair[1].recv, 1); fibers.yield_now()"
+    )
     done = run_python("-c", code, env={"PYTHONPATH": f"{ROOT}/tests{os.pathsep}{ROOT}"})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
