@@ -50,7 +50,7 @@ _recv: Final = Raw.recv
 _send: Final = Raw.send
 
 #: Bytes of ciphertext asked for in one receive, where more than a record may be taken.
-READ_AHEAD: Final = 131_072
+READ_AHEAD: Final = 65_536
 #: Bytes of plaintext encrypted before the ciphertext is sent: so much more memory does a write of any size need.
 CHUNK: Final = 131_072
 #: Bytes in the header of a record, and where in it the length of the rest is.
@@ -96,7 +96,7 @@ class TlsState(State):
         self.rest: bytes | memoryview = b""  # ciphertext that goes out before all other
         self.begun: tuple[int, int] | None = None  # a `send` to be repeated: bytes encrypted so far, their checksum
         self.plain = b""  # read from OpenSSL, comes before all that it still has
-        self.full = False  # the last read filled its buffer: OpenSSL may have more of that record
+        self.full = False  # OpenSSL has more of the record that was read last
         self.ended = False  # OpenSSL knows the end: it answers at once
         self.failure: SSLError | None = None  # found by `pending()`, for the next read to raise
         self.secure = False  # the handshake is done
@@ -140,7 +140,7 @@ class TlsState(State):
                         self.settle()
                     raise
                 else:
-                    self.full = count == size
+                    self.full = count == size and sslobj.pending() > 0
                     if not count:
                         self.ended = True
                     if self.outgoing.pending:
@@ -174,10 +174,12 @@ class TlsState(State):
         except BlockingIOError:
             self.drained = seen
             raise
-        if len(raw) < size and not direction.hangup and (self.shortcut is True or empty(self)):
+        count = len(raw)
+        if count < size and not direction.hangup and (self.shortcut is True or empty(self)):
             self.drained = seen
         if raw:
-            self._measure(raw)
+            if self.need or self.header or count < _HEADER or count != _HEADER + (raw[3] << 8 | raw[4]):
+                self._measure(raw)  # not just one record
             self.incoming.write(raw)
         else:
             self.incoming.write_eof()

@@ -22,6 +22,7 @@ from zlib import crc32
 
 from ..errors import ClosedError
 from ..eventloop import CALLING
+from ..scheduler import state as thread
 from . import operations, tls_bound
 from .state import State, states
 from .tls import CHUNK, OutputBlocked, TlsState, exclusive
@@ -113,6 +114,18 @@ def _read(sock: Any, state: TlsState, size: int, buffer: Any) -> Any:
 
 
 def _read_turn(sock: Any, state: TlsState, size: int, buffer: Any) -> Any:
+    # `exclusive`, written out for the case that nobody is in there.
+    scheduler = thread.scheduler
+    if scheduler is not None:
+        me, scheduler.current = scheduler.current, None
+        try:
+            if state.lock.acquire(False):
+                try:
+                    return state.read(sock, size, buffer)
+                finally:
+                    state.lock.release()
+        finally:
+            scheduler.current = me
     return exclusive(state, state.read, sock, size, buffer)
 
 
@@ -190,6 +203,17 @@ class _Sending:
 
     def push(self, sock: Any) -> int:
         """Go on until everything is encrypted and sent. BlockingIOError if the kernel takes no more."""
+        scheduler, state = thread.scheduler, self.state  # as in `_read_turn`
+        if scheduler is not None:
+            me, scheduler.current = scheduler.current, None
+            try:
+                if state.lock.acquire(False):
+                    try:
+                        return self._push(sock)
+                    finally:
+                        state.lock.release()
+            finally:
+                scheduler.current = me
         return exclusive(self.state, self._push, sock)  # type: ignore[no-any-return]
 
     def _push(self, sock: Any) -> int:
