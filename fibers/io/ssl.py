@@ -19,6 +19,7 @@ from ssl import SSLContext as _SSLContext
 from ssl import SSLSocket as _SSLSocket
 from typing import Any
 
+from ..readiness import holders
 from . import tls_handshake, tls_sockets
 from . import tls_operations as operations
 from .socket import _GLOBAL_DEFAULT_TIMEOUT, create_connection
@@ -73,6 +74,8 @@ class _ContextClass:
 
 
 SSLContext = _ContextClass()
+
+holders.append(operations.holds_data)
 
 
 def _ours(context: _SSLContext) -> _SSLContext:

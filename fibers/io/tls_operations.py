@@ -175,6 +175,14 @@ def pending(self: Any) -> int:
     return 0 if self._sslobj is None else self._sslobj.pending()
 
 
+def holds_data(sock: Any) -> bool:
+    """Can something be read at once, the end of the data included, without asking the kernel?"""
+    state = states.get(id(sock))
+    if not isinstance(state, TlsState):
+        return False
+    return bool(state.plain) or (state.sslobj is not None and (exclusive(state, state.buffered) > 0 or state.ended))
+
+
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 

@@ -513,6 +513,19 @@ def test_a_connection_that_starts_in_plain_text_is_registered_once() -> None:
     assert (after[0] - before[0], after[1] - before[1]) == (0, 2)
 
 
+def test_select_knows_of_records_that_were_received_ahead() -> None:
+    a, b = tls_pair()
+    with a, b:
+        for _ in range(2):
+            b.sendall(b"record")
+        b.send_eof()
+        assert a.recv(6) == b"record"
+        for expected in (b"record", b""):
+            with fibers.timeout(5):
+                fibers.select(fibers.readable(a))
+            assert a.recv(100) == expected
+
+
 # -- without waiting ------------------------------------------------------------------------------------------
 
 
