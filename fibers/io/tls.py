@@ -52,7 +52,7 @@ _send: Final = Raw.send
 #: Bytes of ciphertext asked for in one receive, where more than a record may be taken.
 READ_AHEAD: Final = 65_536
 #: Bytes of plaintext encrypted before the ciphertext is sent: so much more memory does a write of any size need.
-CHUNK: Final = 131_072
+CHUNK: Final = 65_536
 #: Bytes in the header of a record, and where in it the length of the rest is.
 _HEADER: Final = 5
 #: A record's largest plaintext (bytes).

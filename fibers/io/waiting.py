@@ -161,6 +161,8 @@ def by_the_clock(sock: Any, state: State, again: type[OSError], call: Callable[.
     deadline = FOREVER if state.timeout is None else clock() + state.timeout
     pause = 0.001
     while True:
+        if state.handle.closed:  # the pause was over just before
+            raise ClosedError("the socket was closed")
         try:
             return call(sock, *args)
         except again as error:
