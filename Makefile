@@ -13,6 +13,7 @@ VENV ?= .venv
 ARGS ?=
 PYTHONS ?= python3.11 python3.12 python3.13
 TEST_BACKENDS ?=
+TEST_JOBS ?= 1
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
@@ -47,13 +48,12 @@ types: $(VENV)/.ready-dev ## mypy --strict
 examples: $(VENV)/.ready-dev ## run every example, every block of the README and of docs
 	@$(PYTEST) tests/test_examples.py tests/test_readme.py tests/testing/test_docs.py $(ARGS)
 
-test-backends: $(VENV)/.ready-dev ## the whole suite on every event loop usable here (TEST_BACKENDS="poll libevent")
+test-backends: $(VENV)/.ready-dev ## the whole suite on every event loop usable here (TEST_BACKENDS="poll libevent" TEST_JOBS=2)
 	@backends="$(TEST_BACKENDS)"; \
 	[ -n "$$backends" ] || backends="$$($(TESTED) left)" || exit 1; \
-	failed=; for backend in $$backends; do \
-	  echo "== event loop: $$backend"; \
-	  FIBERS_EVENTLOOP=$$backend $(PYTEST) -q $(ARGS) || failed="$$failed $$backend"; done; \
-	if [ -n "$$failed" ]; then echo "failed on:$$failed" >&2; exit 1; fi
+	printf '%s\n' $$backends | xargs -P $(TEST_JOBS) -I NAME sh -c ' \
+	  FIBERS_EVENTLOOP=NAME $(PYTEST) -q $(ARGS) > $(VENV)/test-NAME.log 2>&1; status=$$?; \
+	  echo "== event loop: NAME"; cat $(VENV)/test-NAME.log; exit $$status'
 
 test-checked: $(VENV)/.ready-dev ## the whole suite on loops that check their contract (FIBERS_EVENTLOOP chooses which)
 	@FIBERS_DEBUG=loop $(PYTEST) -q $(ARGS)

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs, on Debian and its relatives, the programs that tests drive as foreign processes: strace counts system
-# calls, redis-server and curl are peers that know nothing of this project. And libevent, for the loop over it.
+# calls, redis-server, curl and openssl are peers that know nothing of this project (openssl makes the certificates of
+# tests, too). And libevent, for the loop over it.
 # Elsewhere it says what is missing and leaves the machine alone: the tests that need an absent program name it when
 # they skip.
 set -euo pipefail
 
 missing=()
-for pair in strace:strace redis-server:redis-server curl:curl make:make; do
+for pair in strace:strace redis-server:redis-server curl:curl openssl:openssl make:make; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 # Where the package is called libevent-core-2.1-7t64, this name is provided by it.

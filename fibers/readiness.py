@@ -23,6 +23,9 @@ from .lowlevel import _Close, _nothing, _ready
 #: this is not one of theirs. May raise ClosedError.
 finders: Final[list[Callable[[Any, int, EventLoop], Direction | None]]] = []
 
+#: Asked before the kernel: is something to be read from this file here already (received ahead, as TLS does)?
+holders: Final[list[Callable[[Any], bool]]] = []
+
 
 def readable(file: int | Any) -> "Readiness":
     """For `select`: the case that a file (a socket, an object with `fileno()`, a number) can be read, or is at its end.
@@ -67,6 +70,8 @@ class Readiness(Case):
             os.fstat(number)  # EBADF for a number that is no open file
         else:
             number = direction.handle.fd
+        if self._interest == READ and any(held(self.file) for held in holders):
+            return None
         ready = _ready(number, select.POLLIN if self._interest == READ else select.POLLOUT)
         if direction is not None and direction.closed:
             return self.look(fiber)  # closed or moved by another thread, just now

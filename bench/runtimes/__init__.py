@@ -21,6 +21,7 @@ C_LOOP = "c-epoll"
 
 _LOOPS = ("fibers", "gevent", "eventlet", "asyncio", "uvloop", "trio")
 _SOCK = ("fibers", "gevent", "eventlet", "asyncio/sock", "uvloop/sock", "trio", "threads")
+_TLS = ("fibers", "gevent", "eventlet", "asyncio/streams", "uvloop/streams", "trio", "threads")
 _ACCEPT = (*_SOCK[:4], "asyncio/protocol", "uvloop/sock", "uvloop/protocol", "trio", "threads")
 
 
@@ -65,6 +66,8 @@ WORKLOADS = (
     Workload("queue_hand_off", "queue, hand-off", RUNTIMES),
     Workload("queue_narrow", "queue with room for one", RUNTIMES),
     Workload("event_set_wait", "event, set + wait", ("fibers", "gevent", "asyncio", "uvloop", "threads")),
+    Workload("tls_echo", "TLS ping-pong, 16 KiB, 10 pairs", _TLS, 0.5),
+    Workload("tls_handshake", "TLS handshake, both ends", _TLS, 0.5),
     Workload("memory_parked", "memory of a parked task", _LOOPS, units=1),
 )
 

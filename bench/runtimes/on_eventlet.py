@@ -6,6 +6,7 @@ import socket
 from typing import Any
 
 import eventlet
+import eventlet.green.ssl
 import eventlet.greenio
 import eventlet.hubs
 import eventlet.queue
@@ -13,7 +14,7 @@ import eventlet.semaphore
 import eventlet.tpool
 
 from bench import material
-from bench.runtimes import blocking_style, blocking_sync, handoff
+from bench.runtimes import blocking_style, blocking_sync, blocking_tls, handoff
 from bench.sample import Sample, Stopwatch
 
 
@@ -96,6 +97,7 @@ WORKLOADS = {
     **blocking_style.workloads(STYLE),
     **blocking_style.thread_calls(STYLE, eventlet.tpool.execute),
     **blocking_sync.workloads(eventlet.spawn, join_all, eventlet.semaphore.Semaphore, eventlet.queue.Queue, None),
+    **blocking_tls.workloads(STYLE, eventlet.green.ssl),
     ("timers_1e3", ""): timers(1_000),
     ("timers_1e6", ""): timers(1_000_000),
     ("group_100", ""): group_100,

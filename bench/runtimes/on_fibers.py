@@ -9,8 +9,9 @@ from typing import Any
 
 import fibers
 import fibers.io.socket
+import fibers.io.ssl
 from bench import material
-from bench.runtimes import blocking_style, blocking_sync, handoff
+from bench.runtimes import blocking_style, blocking_sync, blocking_tls, handoff
 from bench.sample import Sample, Stopwatch
 from fibers.eventloop.timers import Timer, TimerWheel
 
@@ -115,6 +116,7 @@ WORKLOADS = {
     **{key: in_fiber(work) for key, work in handoff.workloads(STYLE, channel).items()},
     **{key: in_fiber(work) for key, work in blocking_style.workloads(STYLE).items()},
     **{key: in_fiber(work) for key, work in blocking_style.thread_calls(STYLE, fibers.to_thread).items()},
+    **{key: in_fiber(work) for key, work in blocking_tls.workloads(STYLE, fibers.io.ssl).items()},
     ("timers_1e3", ""): timers(1_000),
     ("timers_1e6", ""): timers(1_000_000),
     ("group_100", ""): in_fiber(group_100),

@@ -12,9 +12,10 @@ import gevent.pool
 import gevent.queue
 import gevent.server
 import gevent.socket
+import gevent.ssl
 
 from bench import material
-from bench.runtimes import blocking_style, blocking_sync, handoff
+from bench.runtimes import blocking_style, blocking_sync, blocking_tls, handoff
 from bench.sample import Sample, Stopwatch
 
 
@@ -101,6 +102,7 @@ WORKLOADS = {
     **blocking_sync.workloads(
         gevent.spawn, gevent.joinall, gevent.lock.BoundedSemaphore, gevent.queue.Queue, gevent.event.Event
     ),
+    **blocking_tls.workloads(STYLE, gevent.ssl),
     ("timers_1e3", ""): timers(1_000),
     ("timers_1e6", ""): timers(1_000_000),
     ("group_100", ""): group_100,

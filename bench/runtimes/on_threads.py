@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import queue
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench.runtimes import blocking_style, blocking_sync, handoff
+from bench.runtimes import blocking_style, blocking_sync, blocking_tls, handoff
 
 
 def spawn(function: Callable[..., object], *args: Any) -> threading.Thread:
@@ -52,6 +53,7 @@ WORKLOADS = {
         if key[0] not in ("yield_100", "memory_parked")
     },
     **blocking_sync.workloads(spawn, join_all, threading.Lock, queue.Queue, threading.Event),
+    **blocking_tls.workloads(STYLE, ssl),
     **handoff.workloads(STYLE, channel, (1, 100)),
 }
 ECHO = {"": serve}

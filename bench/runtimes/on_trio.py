@@ -9,7 +9,7 @@ from typing import Any
 import trio
 import trio.socket
 
-from bench import material
+from bench import material, tls
 from bench.runtimes import trio_sync
 from bench.runtimes.blocking_style import Work, add, empty
 from bench.runtimes.handoff import CAPACITIES, async_getter, async_putter
@@ -219,6 +219,67 @@ async def echo_stream(stream: Any) -> None:
         return
 
 
+async def tls_ends(server: Any, client: Any, near: socket.socket, far: socket.socket) -> tuple[Any, Any]:
+    """Both ends of a TLS connection, the handshake made."""
+
+    def stream(sock: socket.socket, context: Any, **how: Any) -> Any:
+        return trio.SSLStream(trio.SocketStream(trio.socket.from_stdlib_socket(sock)), context, **how)
+
+    ends = stream(near, client, server_hostname=tls.HOST), stream(far, server, server_side=True)
+    async with trio.open_nursery() as nursery:
+        for end in ends:
+            nursery.start_soon(end.do_handshake)
+    return ends
+
+
+async def tls_receive(end: Any) -> bytes:
+    """A whole message."""
+    data: bytes = b""
+    while len(data) < len(tls.MESSAGE):
+        data += await end.receive_some(len(tls.MESSAGE) - len(data))
+    return data
+
+
+async def tls_sender(end: Any, count: int) -> None:
+    """Send first, then wait for the answer."""
+    for _ in range(count):
+        await end.send_all(tls.MESSAGE)
+        await tls_receive(end)
+
+
+async def tls_answerer(end: Any, count: int) -> None:
+    """Wait for a message, then send it back."""
+    for _ in range(count):
+        await end.send_all(await tls_receive(end))
+
+
+async def tls_echo(n: int) -> Sample:
+    """Messages of one record over several connections."""
+    server, client = tls.server_context(), tls.client_context()
+    made = [await tls_ends(server, client, *pair) for pair in material.pairs("tcp", tls.PAIRS)]
+    watch = Stopwatch()
+    async with trio.open_nursery() as nursery:
+        for near, far in made:
+            nursery.start_soon(tls_answerer, far, n)
+            nursery.start_soon(tls_sender, near, n)
+    sample = watch.stop(2 * n * tls.PAIRS)
+    material.close_all(end.transport_stream.socket for pair in made for end in pair)
+    return sample
+
+
+async def tls_handshake(n: int) -> Sample:
+    """Handshakes, one after the other."""
+    server, client = tls.server_context(), tls.client_context()
+    total = Sample(0.0, 0.0, 0.0, 0)
+    for _ in range(n):
+        pairs = material.pairs("tcp", tls.HANDSHAKES)
+        watch = Stopwatch()
+        made = [await tls_ends(server, client, *pair) for pair in pairs]
+        total = add(total, watch.stop(tls.HANDSHAKES))
+        material.close_all(end.transport_stream.socket for pair in made for end in pair)
+    return total
+
+
 def serve(server: socket.socket, ready: Callable[[], None]) -> None:
     """Echo with trio's own accept loop."""
     ready()
@@ -279,6 +340,8 @@ WORKLOADS = {
     ("accept_500", ""): plain(accept_500),
     ("to_thread_1", ""): plain(to_thread_1),
     ("to_thread_100", ""): plain(to_thread_100),
+    ("tls_echo", ""): plain(tls_echo),
+    ("tls_handshake", ""): plain(tls_handshake),
     ("memory_parked", ""): plain(memory_parked),
     **{(f"channel_{capacity}", ""): plain(channel(capacity)) for capacity in CAPACITIES},
     **{key: plain(work) for key, work in trio_sync.WORKLOADS.items()},

@@ -12,7 +12,7 @@ from socket import AF_UNIX
 from typing import Any, Final
 
 from ..cancel import surface, unsurface
-from ..errors import Cancelled
+from ..errors import Cancelled, ClosedError
 from ..eventloop import CALLING, FOREVER
 from ..runtime import current
 from ..scheduler import state as thread
@@ -172,6 +172,35 @@ def accept(self: Any) -> tuple[int, Any]:
     return perform(self, state, state.reading, 0, Raw._accept)  # type: ignore[attr-defined, no-any-return]
 
 
+def recv_now(sock: Any, size: int) -> bytes | None:
+    """Receive at most `size` (> 0) bytes without waiting, whatever the timeout: b"" at the end, None if there is nothing.
+
+    None means that the latch is closed: the next edge tells when it is worth trying again. None also while a fiber is
+    reading from the socket.
+    """
+    state = state_of(sock)
+    direction = state.reading
+    if direction.closed:
+        raise ClosedError("this socket is closed")
+    if (direction.holder is not None and direction.holder is not CALLING) or (
+        direction.edges == direction.drained and direction.armed
+    ):
+        return None
+    seen = direction.edges
+    direction.holder = CALLING
+    try:
+        data = _recv(sock, size)
+    except BlockingIOError:
+        direction.drained = seen
+        return None
+    finally:
+        if direction.holder is CALLING:
+            direction.holder = None
+    if len(data) < size and not direction.hangup and (state.shortcut is True or empty(state)):
+        direction.drained = seen
+    return data
+
+
 # -- sending ------------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +242,28 @@ def sendall(self: Any, data: Any, flags: int = 0, /) -> None:
     view = memoryview(data).cast("B")
     if sent < len(view):
         _send_rest(self, state, view, max(sent, 0), flags)
+
+
+def send_now(sock: Any, data: Any) -> int:
+    """Send what the kernel takes at once, whatever the timeout; how many bytes that were. 0 also while a fiber sends."""
+    state = state_of(sock)
+    direction = state.writing
+    if direction.closed:
+        raise ClosedError("this socket is closed")
+    if (direction.holder is not None and direction.holder is not CALLING) or (
+        direction.edges == direction.drained and direction.armed
+    ):
+        return 0
+    seen = direction.edges
+    direction.holder = CALLING
+    try:
+        return _send(sock, data)
+    except BlockingIOError:
+        direction.drained = seen
+        return 0
+    finally:
+        if direction.holder is CALLING:
+            direction.holder = None
 
 
 def _send_rest(sock: Any, state: State, data: memoryview, sent: int, flags: int) -> None:

@@ -77,14 +77,35 @@ def adopt(sock: Any, fresh: bool = False) -> State:
         handle = Handle(fd, None)
     else:
         handle = scheduler.loop.handle(fd, fresh)
-    state = State(handle, timeout, _shortcut(sock))
-    state.watch = watch = _Watch(sock, _dropped)
-    watch.key = id(sock)
-    states[id(sock)] = state
+    state = State(handle, timeout, shortcut_of(sock))
+    enter(sock, state)
     return state
 
 
-def _shortcut(sock: Any) -> "bool | array[int]":
+def enter(sock: Any, state: State) -> None:
+    """Let `state` be that of `sock`, for as long as the object lives."""
+    state.watch = watch = _Watch(sock, _dropped)
+    watch.key = id(sock)
+    states[id(sock)] = state
+
+
+def hand_over(sock: Any) -> Handle | None:
+    """Take the handle of a socket away, with all that the loop knows of the file, for another object on the same fd.
+
+    The socket is left as after a close. None if it has no handle or is being waited for: nothing is changed then.
+    """
+    state = states.get(id(sock))
+    if state is None or state.handle.closed or state.handle.pending():
+        return None
+    handle = state.handle
+    closed = Handle(handle.fd, None)
+    closed.close()
+    state.handle, state.reading, state.writing = closed, closed.reading, closed.writing
+    return handle
+
+
+def shortcut_of(sock: Any) -> "bool | array[int]":
+    """See `State.shortcut`."""
     if Raw.type.__get__(sock) != SOCK_STREAM:
         return False
     family = Raw.family.__get__(sock)

@@ -32,6 +32,18 @@ def blocking(sock: Any, state: State, direction: Direction, size: int, call: Cal
     timeout = state.timeout
     if timeout == 0.0:
         return call(sock, *args)
+    return until(deadline_after(timeout), sock, state, direction, size, call, *args)
+
+
+def deadline_after(timeout: float | None) -> float:
+    """When an operation that starts now has taken `timeout` seconds (None: never), on the clock of this thread's loop."""
+    return FOREVER if timeout is None else (thread.scheduler or get_scheduler()).loop.clock() + timeout
+
+
+def until(
+    deadline: float, sock: Any, state: State, direction: Direction, size: int, call: Callable[..., Any], *args: Any
+) -> Any:
+    """As `blocking`, with a time on the loop's clock in place of the socket's timeout."""
     scheduler = thread.scheduler
     if scheduler is None:
         scheduler = get_scheduler()
@@ -41,12 +53,12 @@ def blocking(sock: Any, state: State, direction: Direction, size: int, call: Cal
     loop = scheduler.loop
     if direction.loop is not loop:
         direction = claim(state, direction, loop)
-    deadline = me.deadline = FOREVER if timeout is None else loop.clock() + timeout
+    me.deadline = deadline
     holder = direction.holder
     if holder is None or holder is CALLING:
         direction.holder = me
     elif not _queue(direction, scheduler, me, deadline):
-        return blocking(sock, state, claim(state, direction, loop), size, call, *args)
+        return until(deadline, sock, state, claim(state, direction, loop), size, call, *args)
     outcome = None
     try:
         while not direction.closed:
@@ -83,7 +95,7 @@ def blocking(sock: Any, state: State, direction: Direction, size: int, call: Cal
         else:
             direction.holder = None
     # Closed, or moved to another loop: `claim` knows which.
-    return blocking(sock, state, claim(state, direction, loop), size, call, *args)
+    return until(deadline, sock, state, claim(state, direction, loop), size, call, *args)
 
 
 def _short(result: Any, size: int) -> bool:
@@ -149,6 +161,8 @@ def by_the_clock(sock: Any, state: State, again: type[OSError], call: Callable[.
     deadline = FOREVER if state.timeout is None else clock() + state.timeout
     pause = 0.001
     while True:
+        if state.handle.closed:  # the pause was over just before
+            raise ClosedError("the socket was closed")
         try:
             return call(sock, *args)
         except again as error:
