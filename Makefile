@@ -46,7 +46,7 @@ types: $(VENV)/.ready-dev ## mypy --strict
 	@$(PY) -m mypy
 
 examples: $(VENV)/.ready-dev ## run every example, every block of the README and of docs
-	@$(PYTEST) tests/test_examples.py tests/test_readme.py tests/testing/test_docs.py $(ARGS)
+	@$(PYTEST) tests/test_examples.py tests/test_readme.py tests/test_docs.py tests/testing/test_docs.py $(ARGS)
 
 test-backends: $(VENV)/.ready-dev ## the whole suite on every event loop usable here (TEST_BACKENDS="poll libevent" TEST_JOBS=2)
 	@backends="$(TEST_BACKENDS)"; \
