@@ -17,7 +17,7 @@ from ..eventloop import CALLING, FOREVER
 from ..runtime import current
 from ..scheduler import state as thread
 from .names import resolve
-from .state import CREDIT, State, adopt, empty, state_of, states
+from .state import CREDIT, State, adopt, claim, empty, state_of, states
 from .waiting import blocking, by_the_clock, give_way, perform
 
 _recv: Final = Raw.recv
@@ -66,6 +66,7 @@ def recv(self: Any, bufsize: int, flags: int = 0, /) -> bytes:
                     while True:
                         scheduler.park(me, direction)
                         if direction.closed:
+                            claim(state, direction, scheduler.loop)  # raises ClosedError, or it has moved
                             break
                         seen = direction.edges
                         try:

@@ -1,22 +1,19 @@
-"""A thread with fibers on a simulated poller, which does one thing at a time, when it is told to.
+"""A puppet with fibers on a simulated poller.
 
-The test's thread gives it a function, which runs as code of the thread's main fiber, and waits for the answer. So two
-such threads take turns as the test says, and whatever happens is the same each time. Between two functions the thread
-stands still, in the middle of its main fiber: its loop makes no turn, and whoever is ready does not run.
+What it is told to do runs as code of its main fiber. Between two functions it stands still in the middle of that: its
+loop makes no turn, and whoever is ready does not run.
 
     run_ready   let those run that are ready now
-    turn        one turn of the loop, whoever it wakes does not run yet
+    turn        one turn of the loop; whoever it wakes does not run yet
     settle      let everybody run and the loop turn, until it would sleep
 
-While it settles, no time passes: the poller asks `sleep`, and is told that the wait is over by a wake-up as another thread
-would send it. `free` lets time pass instead, for an end that waits for fibers to unwind.
+While it settles, no time passes: where the loop would sleep, its main fiber is woken as another thread would wake it. Only
+at the end, while fibers unwind, does a wait let time pass.
 """
 
-import queue
-import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import fibers
 from fibers.eventloop import TIMED_OUT, PollingLoop
@@ -24,17 +21,7 @@ from fibers.scheduler import Scheduler, get_scheduler
 
 from .kernel import READ, SimKernel
 from .poller import SimPoller
-
-R = TypeVar("R")
-
-
-class Strike(Exception):
-    """What a signal handler raises."""
-
-
-def run_all(actions: deque[Callable[[], None]]) -> None:
-    while actions:
-        actions.popleft()()
+from .puppet import Actions, Puppet, Strike, run_all
 
 
 class _Settling:
@@ -56,40 +43,21 @@ class _Settling:
         return self._fiber is fiber
 
 
-class Actor:
-    """See the module's text. Made and used by one other thread."""
+class Actor(Puppet):
+    """See the module's text."""
 
     def __init__(self, name: str, kernel: SimKernel, make_poller: Callable[[], SimPoller]) -> None:
-        self.name = name
         self.kernel = kernel
-        self._make_poller = make_poller
-        self._commands: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-        self._settling = _Settling()
-        self.busy = False  # somebody waits for its answer
-        self._woken = False  # a wake-up is on its way
         self.struck = False  # a signal handler has raised in it
-        self.at_clock: deque[Callable[[], None]] = deque()  # to be done when it reads the clock
-        self.at_call: deque[Callable[[], None]] = deque()  # in its next system call on a file, at the beginning
-        self.at_result: deque[Callable[[], None]] = deque()  # and at the end
-        self._thread = threading.Thread(target=self._live, name=f"simulated {name}", daemon=True)
-        self._thread.start()
-        self._answer()
-
-    def __repr__(self) -> str:
-        return self.name
+        self.at_clock: Actions = deque()  # to be done when it reads the clock
+        self.at_call: Actions = deque()  # in its next system call on a file, at the beginning
+        self.at_result: Actions = deque()  # and at the end
+        self._make_poller = make_poller
+        self._settling = _Settling()
+        self._woken = False  # a wake-up is on its way
+        super().__init__(name)
 
     # -- for the test -------------------------------------------------------------------------------------------
-
-    def call(self, function: Callable[..., R], *args: Any) -> R:
-        """Run something in the thread, in its main fiber, and return or raise what it does."""
-        assert self._thread.is_alive(), f"thread {self.name} has ended"
-        self.busy = True
-        try:
-            self._commands.put((function, args))
-            return self._answer()  # type: ignore[no-any-return]
-        finally:
-            self.busy = False
 
     def run_ready(self) -> None:
         self.call(self._run_ready)
@@ -114,32 +82,18 @@ class Actor:
 
     def end(self) -> None:
         """End the fibers, close the loop, end the thread. Raises what could not come out before."""
-        self.poller.sleep = self.poller._sleep
-        self._commands.put(None)
-        try:
-            self._answer()
-        finally:
-            self._thread.join(5)
-
-    def _answer(self) -> Any:
-        try:
-            result, error = self._answers.get(timeout=10)
-        except queue.Empty:
-            raise AssertionError(f"thread {self.name} hangs") from None
-        if error is not None:
-            raise error
-        return result
+        self.poller.sleep = self.poller.let_time_pass
+        super().end()
 
     # -- in the thread ------------------------------------------------------------------------------------------
 
-    def _live(self) -> None:
-        error: BaseException | None = None
-        try:
-            self.loop = PollingLoop(self._poller, self._clock)
-            fibers.run(self._serve, loop=self.loop)
-        except BaseException as caught:
-            error = caught
-        self._answers.put((None, error))
+    def live(self) -> None:
+        self.loop = PollingLoop(self._poller, self._clock)
+        fibers.run(self._begin, loop=self.loop)
+
+    def _begin(self) -> None:
+        self.scheduler: Scheduler = get_scheduler()
+        self.serve()
 
     def _poller(self) -> SimPoller:
         self.poller = self._make_poller()
@@ -149,17 +103,6 @@ class Actor:
     def _clock(self) -> float:
         run_all(self.at_clock)
         return self.kernel.now
-
-    def _serve(self) -> None:
-        self.scheduler: Scheduler = get_scheduler()
-        self._answers.put((None, None))
-        while (command := self._commands.get()) is not None:
-            function, args = command
-            try:
-                answer = (function(*args), None)
-            except BaseException as error:
-                answer = (None, error)
-            self._answers.put(answer)
 
     def _run_ready(self) -> None:
         try:

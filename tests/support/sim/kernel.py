@@ -97,14 +97,23 @@ class SimFile:
             self._active(READ, f"{count} arrive")
 
     def mark(self) -> None:
-        """Urgent data: a read stops here."""
+        """Something, urgent data behind it, at which a read stops, and more."""
+        self.send(1)
         if not self.ended:
             self.inbox.append(_MARK)
             self._active(READ, "an urgent mark arrives", urgent=True)
+        self.send(1)
 
     def boundary(self) -> None:
-        """A read stops here, of which nobody is told: as where a unix socket passes a descriptor."""
+        """The same without telling of the mark: as where a unix socket passes a descriptor."""
+        self.send(1)
         self.inbox.append(_BOUNDARY)
+        self.send(1)
+
+    def last_words(self) -> None:
+        """Something and the end, at once."""
+        self.send(1)
+        self.finish()
 
     def finish(self) -> None:
         """The peer sends no more."""

@@ -88,7 +88,7 @@ class SimPoller:
         self.before: deque[Callable[[], None]] = deque()
         self.after: deque[Callable[[], None]] = deque()
         self.held: set[SimFile] = set()
-        self.sleep: Callable[[float | None], bool] = self._sleep
+        self.sleep: Callable[[float | None], bool] = self.let_time_pass
         self._invented: list[tuple[int, int]] = []
         self._chance = random.Random(seed) if seed else None
         self._known: dict[object, Registration] = {}
@@ -211,7 +211,8 @@ class SimPoller:
                 del self._real[fd]
         return events
 
-    def _sleep(self, until: float | None) -> bool:
+    def let_time_pass(self, until: float | None) -> bool:
+        """What a wait does with nothing to report, if nobody has set `sleep`. False: its time is over."""
         kernel = self.kernel
         planned = kernel.next_planned()
         times = [time for time in (until, planned) if time is not None]

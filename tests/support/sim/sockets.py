@@ -20,8 +20,9 @@ from fibers.io.state import State, _let_go, states
 from fibers.scheduler import get_scheduler
 from fibers.scheduler import state as thread
 
-from .actor import Actor, run_all
+from .actor import Actor
 from .kernel import READ, WRITE, SimFile, SimKernel, Units
+from .puppet import run_all
 
 #: What an operation does: its direction.
 KINDS: Final = {"recv": READ, "recv_into": READ, "take one": READ, "send": WRITE, "sendall": WRITE}
@@ -100,11 +101,10 @@ def _system_call(sock: SimSocket, call: Callable[..., Any], argument: Any) -> An
     number = sock.number
     operation = _running[id(fibers.current())]
     actor = operation.actor
-    if sock.state.reading.holder is operation.fiber or sock.state.writing.holder is operation.fiber:
-        # Else it is its first try, and whoever closes the file waits for a call to end that stands still in here.
+    if operation.timeout != 0.0:  # who tries once is no better protected from a close than in the standard library
         run_all(actor.at_call)
     kernel = sock.kernel
-    if kernel.numbers.get(number) is not sock.file and not sock.gone:
+    if number >= 0 and kernel.numbers.get(number) is not sock.file and not sock.gone:
         operation.fault = f"{operation.describe()} calls {number}, which was closed between reading and using the number"
     try:
         result = call(number, argument)
@@ -182,7 +182,7 @@ class Operation:
         self.errno = 0
         self.sent: int | None = None  # by an interrupted sendall, as it says itself
         self.cancelled = self.killed = False  # asked for
-        self.woken = False  # when that was asked for it had been woken already
+        self.woken = False  # when that was asked for, it had been woken already for something that was there
         self.outrun = False  # something happened to the file after its last system call, and before it knew the result
         self.released = False  # may leave the place where it stays afterwards
         self.fault = ""  # seen by the simulated system calls

@@ -23,9 +23,10 @@ from fibers.eventloop import FOREVER, Direction, ownership
 from fibers.eventloop.timers import Timer
 from fibers.fiber import Fiber
 
-from .actor import Actor, Strike
-from .kernel import FIRST, UNITS, WRITE, SimKernel
+from .actor import Actor
+from .kernel import FIRST, READ, UNITS, WRITE, SimKernel
 from .poller import FLAVOURS, SimPoller
+from .puppet import Strike
 from .sockets import Operation, SimSocket
 
 #: Points inside of what a thread does, at which the other one may do something.
@@ -78,8 +79,11 @@ class World:
         self._interrupt(operation, actor, operation.fiber.kill)
 
     def _interrupt(self, operation: Operation, actor: Actor, how: Callable[[], None]) -> None:
-        home = operation.actor.loop
-        operation.woken = operation.pending and operation.fiber in home.ready and operation.fiber.outcome is None
+        state, ready = operation.sock.state, operation.actor.loop.ready
+        direction = state.reading if operation.interest == READ else state.writing
+        if operation.pending and operation.fiber in ready and operation.fiber.outcome is None:
+            there = operation.sock.file.ready(operation.interest) and direction.edges != direction.drained
+            operation.woken = there and direction.holder is operation.fiber
         actor.call(how)
 
     def close(self, sock: SimSocket, actor: Actor) -> None:
@@ -254,9 +258,10 @@ class World:
             )
         if outcome == "error":
             allowed = {errno.ECONNREFUSED, *((errno.EPIPE,) if sock.file.broken and operation.interest == WRITE else ())}
-            if sock.gone:
+            once = operation.timeout == 0.0
+            if sock.gone or (once and sock.closed):
                 allowed.add(errno.EBADF)
-            if operation.timeout == 0.0:
+            if once:
                 allowed.add(errno.EAGAIN)
             self._expect(operation.errno in allowed, f"{what} got {errno.errorcode.get(operation.errno)}")
         if operation.kind == "sendall":
