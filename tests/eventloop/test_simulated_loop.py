@@ -12,23 +12,18 @@ from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from support.scale import scaled
 from support.sim.kernel import FIRST, READ, WRITE, SimKernel
 from support.sim.poller import FLAVOURS, SimPoller
 from support.sim.puppet import Puppet, Strike
-from support.sim.script import Step, as_python, recorded, replay, shortest
+from support.sim.script import Step, as_python, one_of, recorded, replay, shortest
 
 from fibers.errors import ClosedError, OwnershipError
 from fibers.eventloop import CLOSED, FOREVER, RETRY, TIMED_OUT, Direction, Handle, Outcome, PollingLoop, ownership
 
 STEPS = 3000
 
-SLOTS = st.sampled_from("aab")
-THREADS = st.sampled_from("AAAB")
-INTERESTS = st.sampled_from([READ, READ, WRITE])
-TIMEOUTS = st.sampled_from([FOREVER, FOREVER, 0.25, 0.5, 1.0])
-SECONDS = st.sampled_from([0.25, 0.25, 0.5, 1.0])
 TROUBLES = {
     "abandon": ["abandon"],
     "close": ["close", "close and open", "steal", "steal and open"],
@@ -36,6 +31,35 @@ TROUBLES = {
     "disturb": ["hold", "invent", "strike"],
     "end": ["close loop"],
 }
+
+
+@st.composite
+def actions(draw: st.DrawFn) -> Step:
+    """What the machine does next. (One rule for all, as in io/test_simulated.py.)"""
+    machine = draw(st.runner())
+
+    def one(*values: Any) -> Any:
+        return draw(one_of(values))
+
+    names = ("wait", "wait", "peer", "peer", "turn", "turn", "resume", "resume", "settle", "pass_time")
+    name = one(*names, *(("trouble", "trouble") if machine.troubles else ()))
+    if name == "settle":
+        return Step(name, {})
+    if name == "pass_time":
+        return Step(name, {"seconds": one(0.25, 0.25, 0.5, 1.0)})
+    values = {"thread": one(*"AAAB")}
+    if name == "turn":
+        values |= {"block": one(False, True)}
+    elif name != "resume":
+        values |= {"slot": one(*"aab")}
+    if name == "wait":
+        timeout = one(FOREVER, FOREVER, 0.25, 0.5, 1.0)
+        values |= {"interest": one(READ, READ, WRITE), "timeout": timeout, "count": one(1, 1, 2, 3)}
+    elif name == "peer":
+        values |= {"interest": one(READ, READ, WRITE), "count": one(1, 2, 3), "delay": one(0.0, 0.0, 0.25)}
+    elif name == "trouble":
+        values |= {"what": one(*machine.troubles), "which": one(0, 1, 2, 3)}
+    return Step(name, values)
 
 
 class LoopPuppet(Puppet):
@@ -123,6 +147,10 @@ class Machine(RuleBasedStateMachine):
         self.slots: dict[str, Slot] = {}
         self.waiters: list[Waiter] = []
 
+    @rule(action=actions())
+    def act(self, action: Step) -> None:
+        getattr(self, action.name)(**action.values)
+
     def _puppet(self, name: str) -> LoopPuppet:
         return LoopPuppet(name, self.kernel, lambda: FLAVOURS[self.flavour](self.kernel, self.seed))
 
@@ -136,7 +164,6 @@ class Machine(RuleBasedStateMachine):
 
     # -- the model of an operation ----------------------------------------------------------------------------------
 
-    @rule(slot=SLOTS, thread=THREADS, interest=INTERESTS, timeout=TIMEOUTS, count=st.sampled_from([1, 1, 2, 3]))
     @recorded
     def wait(self, slot: str, thread: str, interest: int, timeout: float, count: int) -> None:
         """Begin an operation: try, or wait for the turn."""
@@ -172,7 +199,7 @@ class Machine(RuleBasedStateMachine):
     def _go_on(self, waiter: Waiter, woken: bool = False) -> None:
         """It has the turn. Whoever was woken tries, whatever the latch says."""
         direction, loop = waiter.direction, self.puppets[waiter.thread].loop
-        while not direction.closed:
+        while direction.loop is loop and not direction.closed:
             if direction.edges == direction.drained and not woken:
                 direction.waiter = waiter
                 armed = direction.armed and waiter.deadline >= direction.alarm
@@ -205,7 +232,6 @@ class Machine(RuleBasedStateMachine):
         waiter.direction.waiter = None
         waiter.direction.release()
 
-    @rule(thread=THREADS)
     @recorded
     def resume(self, thread: str) -> None:
         """Whoever is ready goes on."""
@@ -236,13 +262,11 @@ class Machine(RuleBasedStateMachine):
 
     # -- what else may happen ---------------------------------------------------------------------------------------
 
-    @rule(slot=SLOTS, thread=THREADS, interest=INTERESTS, count=st.integers(1, 3), delay=st.sampled_from([0, 0, 0.25]))
     @recorded
     def peer(self, slot: str, thread: str, interest: int, count: int, delay: float) -> None:
         file = self._slot(slot, thread).file
         self.kernel.plan(delay, functools.partial(file.send if interest == READ else file.take, count))
 
-    @rule(thread=THREADS, block=st.booleans())
     @recorded
     def turn(self, thread: str, block: bool) -> None:
         """One turn. With `block`, time passes in it."""
@@ -269,12 +293,10 @@ class Machine(RuleBasedStateMachine):
                 told = [fd for fd, bits in poller.reported if fd == direction.handle.fd and bits & mask]
                 assert not told, f"{waiter} was timed out in a turn that had an event for it"
 
-    @rule(seconds=SECONDS)
     @recorded
     def pass_time(self, seconds: float) -> None:
         self.kernel.pass_time(self.kernel.now + seconds)
 
-    @rule()
     @recorded
     def settle(self) -> None:
         """Everybody does what there is to do, until there is nothing."""
@@ -304,13 +326,6 @@ class Machine(RuleBasedStateMachine):
         puppet.poller.held.clear()
         return bool(loop.ready or loop._inbox or late or puppet.poller.has_something())
 
-    @precondition(lambda self: self.troubles)
-    @rule(
-        slot=SLOTS,
-        what=st.runner().flatmap(lambda machine: st.sampled_from(machine.troubles)),
-        which=st.integers(0, 3),
-        thread=THREADS,
-    )
     @recorded
     def trouble(self, slot: str, what: str, which: int, thread: str) -> None:
         puppet, where = self.puppets[thread], self._slot(slot, thread)

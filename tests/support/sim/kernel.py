@@ -52,7 +52,7 @@ class SimFile:
 
     __slots__ = (
         "broken", "changes", "ended", "error", "inbox", "kernel", "numbers", "refused", "room", "sent", "serial", "stolen",
-        "written",
+        "told", "written",
     )  # fmt: skip
 
     def __init__(self, kernel: "SimKernel", serial: int, room: int) -> None:
@@ -67,6 +67,7 @@ class SimFile:
         self.error: int | None = None  # an errno, to be told once
         self.room = room  # bytes that can be written
         self.refused = False  # a writer waits for room
+        self.told = False  # somebody has read or written in vain, the peer being gone
         self.written = bytearray()
         self.stolen = False  # one of its numbers is closed without a word to its loop
 
@@ -233,12 +234,14 @@ class SimKernel:
             units.append(file.inbox.popleft())
         if not units and not file.ended:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        file.told |= not units
         return tuple(units)
 
     def write(self, number: int, data: bytes | memoryview) -> int:
         file = self.file(number)
         _tell(file)
         if file.broken:
+            file.told = True
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         count = min(file.room, len(data))
         file.refused = count < len(data)

@@ -71,13 +71,16 @@ class SimPoller:
     WRITABLE: ClassVar[int] = WRITE | _BROKEN
     HANGUP: ClassVar[int] = _HANGUP
     INVALID: ClassVar[int] = 0
+    one_shot: ClassVar[frozenset[int]] = frozenset()
     MAX_EVENTS: ClassVar[int] = 2
 
     def __init__(self, kernel: SimKernel, seed: int = 0) -> None:
         self.kernel = kernel
         self.closed = False
         self.until: float | None = None  # when the last wait that slept was to end
-        self.left: list[int] = []  # numbers that were closed while they were registered here, and nobody had stolen them
+        self.left: list[
+            int
+        ] = []  # numbers that were closed while they were registered here, and nobody had stolen them
         self.reported: list[tuple[int, int]] = []  # by the last waits, until somebody clears it
         self.full = False  # the last wait may have left something behind
         self.waits = 0  # since time last passed
@@ -126,7 +129,9 @@ class SimPoller:
         events = self._collect(orderly=False)
         if not events and timeout != 0.0:
             # However short, a wait lets some time pass, or a loop whose deadline is nearer than the next float would spin.
-            self.until = until = None if timeout is None else max(kernel.now + timeout, math.nextafter(kernel.now, math.inf))
+            self.until = until = (
+                None if timeout is None else max(kernel.now + timeout, math.nextafter(kernel.now, math.inf))
+            )
             while not (events := self._collect(orderly=True)) and self.sleep(until):
                 pass
         told = [f"{fd} {self._word(bits)}" for fd, bits in events if fd >= FIRST]

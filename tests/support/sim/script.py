@@ -6,10 +6,21 @@ after the other, as long as it fails without them. What remains is Python, to be
 
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-Step = tuple[str, dict[str, Any]]
+import hypothesis.strategies as st
+
 F = TypeVar("F", bound=Callable[..., None])
+
+
+class Step(NamedTuple):
+    """A call of a method of a machine."""
+
+    name: str
+    values: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.values.items())})"
 
 
 class Player(Protocol):
@@ -26,7 +37,7 @@ def recorded(function: F) -> F:
 
     @functools.wraps(function)
     def step(self: Player, **values: Any) -> None:
-        self.script.append((function.__name__, values))
+        self.script.append(Step(function.__name__, values))
         function(self, **values)
 
     return step  # type: ignore[return-value]
@@ -59,6 +70,10 @@ def shortest(make: Callable[[], Player], script: list[Step]) -> list[Step]:
 
 
 def as_python(script: list[Step]) -> str:
-    return "\n".join(
-        f"machine.{name}({', '.join(f'{key}={value!r}' for key, value in values.items())})" for name, values in script
-    )
+    return "\n".join(f"machine.{step!r}" for step in script)
+
+
+@functools.cache
+def one_of(values: tuple[Any, ...]) -> st.SearchStrategy[Any]:
+    """One of these. Kept: what hypothesis finds out about a strategy is dear."""
+    return st.sampled_from(values)

@@ -105,7 +105,9 @@ def _system_call(sock: SimSocket, call: Callable[..., Any], argument: Any) -> An
         run_all(actor.at_call)
     kernel = sock.kernel
     if number >= 0 and kernel.numbers.get(number) is not sock.file and not sock.gone:
-        operation.fault = f"{operation.describe()} calls {number}, which was closed between reading and using the number"
+        operation.fault = (
+            f"{operation.describe()} calls {number}, which was closed between reading and using the number"
+        )
     try:
         result = call(number, argument)
     except OSError as error:
