@@ -212,7 +212,9 @@ class Machine(RuleBasedStateMachine):
             world.at(moment, thread, lambda: self._close(slot, what, thread))
         elif what in TROUBLES["disturb"]:
             self._disturb(slot, what, which, thread)
-        elif (what == "boundary" and not self.streams) or (what == "mark" and self.streams and world.flavour != "kqueue"):
+        elif (what == "boundary" and not self.streams) or (
+            what == "mark" and self.streams and world.flavour != "kqueue"
+        ):
             # A read stops there. Streams tell of the mark, except to a kqueue; on others a short read proves nothing.
             getattr(self._socket(slot, thread).file, what)()
         elif what not in ("boundary", "mark"):
