@@ -25,6 +25,8 @@ FLOORS = [
             "eventloop/ownership",
             "eventloop/waker",
             "eventloop/pollers/__init__",
+            "eventloop/pollers/select",
+            "eventloop/pollers/kqueue_fifo",
             "eventloop/pollers/*",
             "eventloop/lifetime",
             "eventloop/polling",

@@ -61,7 +61,7 @@ class CheckedPoller:
         with self._lock:
             self._changed.add(fd)
             entry = self._entries.get(fd) or _Entry(_file(fd))
-            if self.poller.edge_triggered and entry.certain:
+            if self.poller.edge_triggered and entry.certain and fd not in self.poller.one_shot:
                 if entry.armed != armed:
                     what = f"fd {fd} is said to be armed for {armed}, and is for {entry.armed}"
                     raise ContractError("arm once", what)

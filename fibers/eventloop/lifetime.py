@@ -89,10 +89,10 @@ class LifetimeFiles(EventLoop):
                 raise
             if fresh:
                 self.stats.registrations += 1
-            elif descriptor.registered:
+            elif descriptor.registered and not descriptor.registered & direction.interest:
                 self.stats.modifications += 1
             descriptor.registered |= direction.interest
-            direction.armed = True
+            direction.armed = descriptor.fd not in self._poller.one_shot
         return True
 
     def unwatch(self, direction: Direction) -> None:

@@ -84,17 +84,21 @@ class PollingLoop(LifetimeFiles):
 
     def _open(self) -> None:
         self._poller = self._make_poller()
+        self._signals: SignalWaker | None = None
         try:
             self._waker = Waker()
-            self._signals: SignalWaker | None = None
+        except OSError:
+            self._poller.close()
+            raise
+        try:
             if self.thread == threading.main_thread().ident:
                 try:
                     self._signals = SignalWaker()
                 except ValueError:
                     pass  # the main thread of a sub-interpreter gets no signals
             self._arm_wakers()
-        except OSError:
-            self._poller.close()
+        except (OSError, ValueError):  # no descriptors are left, or with numbers only that are too high for the poller
+            self._shut()
             raise
 
     def _arm_wakers(self) -> None:

@@ -17,7 +17,7 @@ from ..eventloop import CALLING, FOREVER
 from ..runtime import current
 from ..scheduler import state as thread
 from .names import resolve
-from .state import CREDIT, State, adopt, empty, state_of, states
+from .state import CREDIT, State, adopt, claim, empty, state_of, states
 from .waiting import blocking, by_the_clock, give_way, perform
 
 _recv: Final = Raw.recv
@@ -63,15 +63,23 @@ def recv(self: Any, bufsize: int, flags: int = 0, /) -> bytes:
                 me.deadline = FOREVER
                 state.credit = CREDIT
                 try:
-                    scheduler.park(me, direction)
-                    if not direction.closed:
+                    while True:
+                        scheduler.park(me, direction)
+                        if direction.closed:
+                            claim(state, direction, scheduler.loop)  # raises ClosedError, or it has moved
+                            break
                         seen = direction.edges
-                        data = _recv(self, bufsize)
+                        try:
+                            data = _recv(self, bufsize)
+                        except BlockingIOError:  # a spurious wake-up; the turn is kept
+                            direction.drained = seen
+                            direction.waiter = me
+                            if not (direction.armed or scheduler.watch(me, direction, FOREVER)):
+                                break
+                            continue
                         if len(data) < bufsize and not direction.hangup and (state.shortcut is True or empty(state)):
                             direction.drained = seen
                         return data
-                except BlockingIOError:  # a spurious wake-up
-                    direction.drained = seen
                 except Cancelled:
                     surface(me)
                     raise

@@ -16,10 +16,10 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment with the repository importable, plus `extra`."""
-    known = os.environ.get("PYTHONPATH")
-    found = str(ROOT) if not known else f"{ROOT}{os.pathsep}{known}"
-    return {**os.environ, "PYTHONPATH": found, **(extra or {})}
+    """This process's environment with the repository importable, plus `extra`. Its PYTHONPATH comes first, not instead."""
+    extra = dict(extra or {})
+    paths = [extra.pop("PYTHONPATH", ""), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **extra}
 
 
 def run_python(

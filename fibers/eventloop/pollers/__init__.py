@@ -23,6 +23,7 @@ The modules beside this one are imported by whoever chose one of them: where the
 import of `epoll` (ImportError) or `poll`, or the construction of a KqueuePoller (AttributeError), fails.
 """
 
+from collections.abc import Collection
 from typing import ClassVar, Final, Protocol
 
 READ: Final = 1
@@ -46,7 +47,7 @@ class Poller(Protocol):
     name: ClassVar[str]
 
     edge_triggered: ClassVar[bool]
-    """True: a direction is armed once in the life of a file. False: `wait` disarms each direction that it
+    """True: a direction is armed once in the life of a file (but for files in `one_shot`). False: `wait` disarms each direction that it
     reports (READ if the bits meet READABLE, WRITE if they meet WRITABLE, both if they meet INVALID)."""
 
     READABLE: ClassVar[int]
@@ -58,6 +59,13 @@ class Poller(Protocol):
 
     INVALID: ClassVar[int]
     """Mask: this number is no open file; it has been dropped. 0 where the system does not tell."""
+
+    @property
+    def one_shot(self) -> Collection[int]:
+        """Files that an edge-triggered poller reports once for each `arm`: those are armed at every wait, again and again.
+
+        A number enters by `arm` and leaves by `forget`. Empty almost everywhere (see kqueue_fifo.py).
+        """
 
     MAX_EVENTS: ClassVar[int]
     """A wait that returns this many or more may have left some behind: wait again with 0 to hear of them."""

@@ -46,6 +46,7 @@ class EpollPoller:
     WRITABLE: ClassVar[int] = EPOLLOUT | EPOLLHUP | EPOLLERR
     # PRI too: a read stops at the urgent mark with data behind it, so from then on a short read proves nothing.
     HANGUP: ClassVar[int] = EPOLLRDHUP | EPOLLHUP | EPOLLPRI
+    one_shot: ClassVar[frozenset[int]] = frozenset()
     INVALID: ClassVar[int] = 0
     MAX_EVENTS: ClassVar[int] = _MAX_EVENTS
 

@@ -23,6 +23,7 @@ Facts, and what follows:
   place.
 * Python offers no EVFILT_USER: waking is the waker's business. NetBSD's EVFILT_TIMER must be > 0; it is not
   used.
+* Named FIFOs do not work on macOS: kqueue_fifo.py waits for them.
 * A kqueue is not inherited by fork; CPython (3.11.7, 3.12.1) shows it as closed in the child.
 """
 
@@ -30,10 +31,12 @@ import errno
 import os
 import select
 import stat
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Final, Protocol, cast
 
 from . import LONGEST_WAIT, READ, WRITE
+from .kqueue_fifo import INVALID, FifoWatch, is_named
 
 _HANGUP: Final = 4
 _BROKEN: Final = 8
@@ -88,14 +91,20 @@ class KqueueApi(Protocol):
 
 _SYSTEM: Final = cast(KqueueApi, select)
 
+#: Which files this system's kqueue cannot serve; None: it serves all.
+UNSERVED: Final[Callable[[os.stat_result], bool] | None] = is_named if sys.platform == "darwin" else None
+
 
 class KqueuePoller:
     """See Poller. The kernel does its own locking: every verb is safe beside a wait.
 
-    `api` is the module to use, for tests on systems without kqueue.
+    `api` is the module to use, and `unserved` tells which FIFOs a thread has to wait for: for tests on other systems.
     """
 
-    __slots__ = ("_add", "_control", "_delete", "_eof", "_error", "_filters", "_kevent", "_kqueue", "_write")
+    __slots__ = (
+        "_add", "_control", "_delete", "_eof", "_error", "_fifos", "_filters", "_kevent", "_kqueue", "_unserved", "_write",
+        "one_shot",
+    )  # fmt: skip
 
     name: ClassVar[str] = "kqueue"
     edge_triggered: ClassVar[bool] = True
@@ -105,7 +114,7 @@ class KqueuePoller:
     INVALID: ClassVar[int] = 0
     MAX_EVENTS: ClassVar[int] = _MAX_KEVENTS // 2  # two filters each: no fewer files can fill an answer
 
-    def __init__(self, api: KqueueApi = _SYSTEM) -> None:
+    def __init__(self, api: KqueueApi = _SYSTEM, unserved: Callable[[os.stat_result], bool] | None = UNSERVED) -> None:
         self._kqueue = api.kqueue()
         self._control = self._kqueue.control
         self._kevent = api.kevent
@@ -115,19 +124,48 @@ class KqueuePoller:
         self._error = api.KQ_EV_ERROR
         self._write = api.KQ_FILTER_WRITE
         self._filters = (0, api.KQ_FILTER_READ, api.KQ_FILTER_WRITE)  # indexed by READ, WRITE
+        self.one_shot: set[int] = set()
+        self._unserved = unserved
+        self._fifos: FifoWatch | None = None
 
     def arm(self, fd: int, interest: int, armed: int) -> None:
         if fd < 0:
             raise ValueError(f"file descriptor cannot be a negative integer ({fd})")
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
             raise PermissionError(errno.EPERM, f"fd {fd} is a file that never blocks")
+        if self._unserved is not None:
+            if self._unserved(status):
+                self._arm_fifo(fd, interest)
+                return
+            if fd in self.one_shot:  # the FIFO of this number was closed without a word
+                self.forget(fd, 0)
         self._control((self._kevent(fd, self._filters[interest], self._add),), 0, 0)
+
+    def _arm_fifo(self, fd: int, interest: int) -> None:
+        if self._kqueue.closed:
+            raise ValueError("I/O operation on closed kqueue poller")
+        fifos = self._fifos
+        if fifos is None:
+            fifos = FifoWatch()
+            try:
+                self._control((self._kevent(fifos.bell.fd, self._filters[READ], self._add),), 0, 0)
+            except BaseException:
+                fifos.close()
+                raise
+            self._fifos = fifos
+        fifos.arm(fd, interest)
+        self.one_shot.add(fd)
 
     def disarm(self, fd: int, interest: int) -> None:
         pass
 
     def forget(self, fd: int, armed: int) -> None:
+        if fd in self.one_shot:
+            self.one_shot.discard(fd)
+            if self._fifos is not None:
+                self._fifos.forget(fd)
+            return
         for interest in (READ, WRITE):
             if armed & interest:
                 try:
@@ -142,8 +180,13 @@ class KqueuePoller:
         kevents = self._control(None, _MAX_KEVENTS, timeout)
         if not kevents:
             return []
+        fifos = self._fifos
         found: dict[int, int] = {}
         for kevent in kevents:
+            if fifos is not None and kevent.ident == fifos.bell.fd:
+                for fd, bits in fifos.take():
+                    found[fd] = found.get(fd, 0) | (_BROKEN if bits & INVALID else bits)
+                continue
             flags = kevent.flags
             if kevent.filter == self._write:
                 bits = WRITE | _BROKEN if flags & self._eof else WRITE
@@ -157,6 +200,8 @@ class KqueuePoller:
 
     def close(self) -> None:
         self._kqueue.close()
+        if self._fifos is not None:
+            self._fifos.close()
 
     def fileno(self) -> int:
         return -1 if self._kqueue.closed else self._kqueue.fileno()

@@ -45,6 +45,7 @@ class PollPoller:
     READABLE: ClassVar[int] = _READ_EVENTS | select.POLLHUP | select.POLLERR
     WRITABLE: ClassVar[int] = select.POLLOUT | select.POLLHUP | select.POLLERR
     HANGUP: ClassVar[int] = _RDHUP | select.POLLHUP
+    one_shot: ClassVar[frozenset[int]] = frozenset()
     INVALID: ClassVar[int] = select.POLLNVAL
     MAX_EVENTS: ClassVar[int] = sys.maxsize  # a wait reports everything
 

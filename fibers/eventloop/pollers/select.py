@@ -41,6 +41,7 @@ class SelectPoller:
     READABLE: ClassVar[int] = READ
     WRITABLE: ClassVar[int] = WRITE
     HANGUP: ClassVar[int] = 0
+    one_shot: ClassVar[frozenset[int]] = frozenset()
     INVALID: ClassVar[int] = _INVALID
     MAX_EVENTS: ClassVar[int] = sys.maxsize  # a wait reports everything
 
