@@ -18,6 +18,7 @@ from support.parking import rests
 
 import fibers
 from fibers import Channel, ChannelClosed, FiberCancelled, default, lowlevel, select
+from fibers.choosing import Choice
 from fibers.selecting import dice
 
 CHANNELS: Final = 3
@@ -33,6 +34,7 @@ class Operation:
         self.fiber: fibers.Fiber[Any] | None = None
         self.expected: Any = None  # how it must have ended
         self.elsewhere = False
+        self.made: list[Any] = []  # the cases of the select
 
     def __repr__(self) -> str:
         return f"{self.how} {self.cases}: {self.fiber}"
@@ -83,8 +85,9 @@ class Model:
             channel.buffer.append(case[2])
         return None
 
-    def wait(self, operation: Operation) -> None:
-        for at, case in enumerate(operation.cases):
+    def wait(self, operation: Operation, order: list[int]) -> None:
+        for at in order:
+            case = operation.cases[at]
             channel = self.channels[case[1]]
             (channel.receivers if case[0] == "receive" else channel.senders).append((operation, at))
 
@@ -182,7 +185,7 @@ class ChannelMachine(RuleBasedStateMachine):
         elif how == "no time":
             operation.expected = TimeoutError
         else:
-            model.wait(operation)
+            model.wait(operation, self.order(operation))
         self.waiting.append(operation)
         self.come_to_rest()
 
@@ -243,7 +246,7 @@ class ChannelMachine(RuleBasedStateMachine):
                     return 0, getattr(self.channels[at], verb)(*value)
                 except ChannelClosed:
                     return 0, ChannelClosed
-            cases: list[Any] = []
+            cases = operation.made
             for verb, at, *value in operation.cases:
                 channel = self.channels[at]
                 cases.append(channel.receiving() if verb == "receive" else channel.sending(*value))
@@ -262,6 +265,24 @@ class ChannelMachine(RuleBasedStateMachine):
         else:
             spawn()
 
+    def order(self, operation: Operation) -> list[int]:
+        """In which order it stands in the lines: drawn by lot, and of importance if it stands in one more than once."""
+        self.let_rest(operation)
+        if operation.how == "plain":
+            return [0]
+        assert operation.fiber is not None
+        choice = operation.fiber.waiting
+        assert isinstance(choice, Choice)
+        return [operation.made.index(offer.case) for offer in choice.offers]
+
+    def let_rest(self, operation: Operation) -> None:
+        end = time.monotonic() + 20
+        while operation.fiber is None or not rests(operation.fiber):
+            fibers.yield_now()
+            if self.helper is not None:
+                time.sleep(0)
+            assert time.monotonic() < end, f"it does not come to rest: {operation}"
+
     def let_end(self, operation: Operation) -> None:
         fiber = operation.fiber
         assert fiber is not None
@@ -279,12 +300,8 @@ class ChannelMachine(RuleBasedStateMachine):
                 assert self.result(operation) == operation.expected, operation
                 self.waiting.remove(operation)
             else:
-                end = time.monotonic() + 20
-                while operation.fiber is None or not rests(operation.fiber):
-                    fibers.yield_now()
-                    if self.helper is not None:
-                        time.sleep(0)
-                    assert time.monotonic() < end, f"it does not come to rest: {operation}"
+                self.let_rest(operation)
+                assert operation.fiber is not None
                 assert not operation.fiber.done(), f"it should wait: {operation}"
 
     @staticmethod
