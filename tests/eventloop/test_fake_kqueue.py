@@ -1,4 +1,4 @@
-"""What the fake kqueue refuses, as a real one does or because it does not model it. What it does is tested in test_kqueue.py."""
+"""What the fake kqueue refuses, as a real one does or because it does not model it. What it does: test_kqueue.py."""
 
 import errno
 import os

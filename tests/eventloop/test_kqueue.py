@@ -1,4 +1,4 @@
-"""The facts of kqueue on which the poller stands, and the poller on them: on a real kqueue where there is one, else on the fake.
+"""The facts of kqueue on which the poller stands, and the poller on them: on a real kqueue if there is one, else the fake.
 
 Each test is of real descriptors, and says nothing that differs from one BSD to another, or macOS. What the fake alone
 promises is in test_fake_kqueue.py.

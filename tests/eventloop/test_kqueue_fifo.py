@@ -203,8 +203,9 @@ def test_other_files_are_heard_of_beside_fifos(poller: KqueuePoller, fifo: Fifo,
         poller.arm(a.fileno(), READ, 0)
         poller.arm(fifo.reader, READ, 0)
         poller.arm(other.reader, READ, 0)
-        for write in (lambda: b.send(b"x"), lambda: os.write(fifo.writer, b"x"), lambda: os.write(other.writer, b"x")):
-            write()
+        b.send(b"x")
+        os.write(fifo.writer, b"x")
+        os.write(other.writer, b"x")
         heard: dict[int, int] = {}
         while len(heard) < 3:
             events = poller.wait(5.0)
@@ -363,7 +364,8 @@ def run(request: pytest.FixtureRequest) -> Callable[[Callable[[PollingLoop], Non
 
         def thread() -> None:
             try:
-                loop: Any = LOOPS[request.param]()
+                make: Callable[[], Any] = LOOPS[request.param]
+                loop = make()
                 fibers.run(main, loop, loop=loop)
             except BaseException as error:
                 failures.append(error)

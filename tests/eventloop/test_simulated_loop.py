@@ -129,7 +129,7 @@ class Machine(RuleBasedStateMachine):
     last: "Machine"
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.script: list[Step] = []
         Machine.last = self
 
@@ -219,7 +219,8 @@ class Machine(RuleBasedStateMachine):
                     return
                 continue
             except OSError as error:
-                assert error.errno != errno.EBADF or waiter.slot.stolen, f"{waiter} was let at a closed number"
+                if error.errno == errno.EBADF and not waiter.slot.stolen:
+                    raise AssertionError(f"{waiter} was let at a closed number") from error
             self._end(waiter, "done")
             return
         self._end(waiter, "")
@@ -335,7 +336,9 @@ class Machine(RuleBasedStateMachine):
                 puppet.call(self._abandon, mine[which])
         elif what.startswith("close") and what != "close loop":
             where.closed = True
-            puppet.call(where.handle.loop.release, where.handle, where.close)
+            owner = where.handle.loop
+            assert owner is not None
+            puppet.call(owner.release, where.handle, where.close)
         elif what.startswith("steal"):
             where.stolen = where.file.stolen = True
             self.kernel.close(where.number)
@@ -404,7 +407,7 @@ class Machine(RuleBasedStateMachine):
 def play(examples: int, steps: int) -> None:
     """Raises what the machine finds, with the shortest script that shows it."""
     try:
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(
             Machine, settings=settings(max_examples=examples, stateful_step_count=steps, report_multiple_bugs=False)
         )
     except Exception as error:

@@ -97,7 +97,7 @@ class Machine(RuleBasedStateMachine):
     last: "Machine"
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.script: list[Step] = []
         Machine.last = self
 
@@ -274,7 +274,7 @@ def play(examples: int, steps: int) -> None:
     """Raises what the machine finds, with the shortest script that shows it."""
     with use_simulated_calls():
         try:
-            run_state_machine_as_test(  # type: ignore[no-untyped-call]
+            run_state_machine_as_test(
                 Machine, settings=settings(max_examples=examples, stateful_step_count=steps, report_multiple_bugs=False)
             )
         except Exception as error:

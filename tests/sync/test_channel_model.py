@@ -51,10 +51,6 @@ class ModelChannel:
         self.senders: list[tuple[Operation, int]] = []
 
 
-def _in_order(cases: list[Any]) -> None:
-    """In the place of a shuffle."""
-
-
 class Model:
     """What must happen."""
 
@@ -144,8 +140,6 @@ class ChannelMachine(RuleBasedStateMachine):
     @initialize(capacities=st.lists(st.sampled_from([0, 0, 1, 2, math.inf]), min_size=CHANNELS, max_size=CHANNELS))
     def begin(self, capacities: list[float]) -> None:
         dice.seed(0)  # one example, one course
-        # Nor by lot who of one select comes first in a line: the model has them in the order of the cases.
-        vars(dice)["shuffle"] = _in_order
         self.model = Model(capacities)
         self.channels: list[Channel[int]] = [Channel(capacity) for capacity in capacities]
         self.waiting: list[Operation] = []
@@ -326,7 +320,6 @@ class ChannelMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "waiting"):
             return
-        vars(dice).pop("shuffle")
         for operation in self.waiting:
             assert operation.fiber is not None
             operation.fiber.cancel()

@@ -47,8 +47,8 @@ class Poller(Protocol):
     name: ClassVar[str]
 
     edge_triggered: ClassVar[bool]
-    """True: a direction is armed once in the life of a file (but for files in `one_shot`). False: `wait` disarms each direction that it
-    reports (READ if the bits meet READABLE, WRITE if they meet WRITABLE, both if they meet INVALID)."""
+    """True: a direction is armed once in the life of a file (but for files in `one_shot`). False: `wait` disarms each
+    direction that it reports (READ if the bits meet READABLE, WRITE if they meet WRITABLE, both if they meet INVALID)."""
 
     READABLE: ClassVar[int]
     WRITABLE: ClassVar[int]

@@ -5,8 +5,8 @@ an error comes, and what of it happens at the same moment. It promises the least
 
 * An arrival, an end and an error are *activity* in their direction. A partial read is none.
 * Room that a writer gains is activity only if the writer has been refused, or served in part, since it last had some.
-* A read takes what is there, up to its size and never across an urgent mark or another boundary. Nothing there: BlockingIOError. A pending
-  error is raised once. The end is read again and again.
+* A read takes what is there, up to its size and never across an urgent mark or another boundary. Nothing there:
+  BlockingIOError. A pending error is raised once. The end is read again and again.
 * Numbers are the lowest free ones, so one that is closed comes back at the next `open`. `dup` gives a file another
   number; it lives until the last one is closed.
 

@@ -87,6 +87,7 @@ class Puppet:
         self._answers.put((None, None))
         while (command := self._commands.get()) is not None:
             function, args = command
+            answer: tuple[Any, BaseException | None]
             try:
                 answer = (function(*args), None)
             except BaseException as error:

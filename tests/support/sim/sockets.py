@@ -54,7 +54,7 @@ class SimSocket:
         self.file = self.kernel.file(self.number)
         self.closed = False
         scheduler = thread.scheduler
-        if scheduler is None or nowhere:
+        if scheduler is None or nowhere:  # noqa: SIM108
             handle = Handle(self.number, None)
         else:
             handle = scheduler.loop.handle(self.number, True)

@@ -334,7 +334,7 @@ class World:
             self._check_loop(actor, actor.poller)
 
     def _check_timers(self, actor: Actor) -> None:
-        """Who has moved his deadline has not left the old timer behind. (With the next deadline it may look once in vain.)"""
+        """Who has moved his deadline has not left the old timer behind. (The next deadline may look once in vain.)"""
         for slot in actor.loop.timers.occupied.values():
             timer = slot.after
             while timer is not slot:
