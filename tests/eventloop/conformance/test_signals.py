@@ -21,7 +21,7 @@ def strike(loop, thread, before=lambda: None):
             time.sleep(0)
         before()
         signal.pthread_kill(thread, signal.SIGUSR1)
-    striker = threading.Thread(target=run)
+    striker = threading.Thread(target=run, daemon=True)
     striker.start()
     return striker
 
@@ -73,9 +73,11 @@ def scenario(kind):
         waiter = wait(loop, handle.reading)
         striker = strike(loop, threading.get_ident(), lambda: b.send(b"x"))
         struck = False
-        while not (struck and loop.ready):
+        while True:
             try:
-                loop.turn(not loop.ready)
+                while not (struck and loop.ready):
+                    loop.turn(not loop.ready)
+                break
             except Boom:
                 struck = True
                 caught += 1
