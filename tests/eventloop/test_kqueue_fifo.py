@@ -251,7 +251,6 @@ def test_a_number_that_is_closed_behind_our_back_wakes_both_directions(poller: K
     poller.arm(number, READ, 0)
     other.close_reader()
     keeper = os.open(other.path, os.O_RDWR | os.O_NONBLOCK)
-    assert keeper == number, "the lowest free number comes back"
     os.close(keeper)
     poller.arm(other.writer, WRITE, 0)  # calls the thread, which then finds the number closed
     heard: dict[int, int] = {}
