@@ -172,6 +172,34 @@ def accept(self: Any) -> tuple[int, Any]:
     return perform(self, state, state.reading, 0, Raw._accept)  # type: ignore[attr-defined, no-any-return]
 
 
+def receive_now(sock: Any, state: State, size: int) -> bytes | None:
+    """At most `size` (> 0) bytes of a stream if there are any now, b"" at its end, None if one would have to wait.
+
+    For servers that wait by `stand_by`: the latch is kept as `recv` keeps it.
+    """
+    direction = state.reading
+    seen = direction.edges
+    try:
+        data = _recv(sock, size)
+    except BlockingIOError:
+        direction.drained = seen
+        return None
+    if len(data) < size and not direction.hangup and (state.shortcut is True or empty(state)):
+        direction.drained = seen
+    return data
+
+
+def send_now(sock: Any, state: State, data: Any) -> int:
+    """How many bytes of `data` the system takes now; 0 if one would have to wait."""
+    direction = state.writing
+    seen = direction.edges
+    try:
+        return _send(sock, data)
+    except BlockingIOError:
+        direction.drained = seen
+        return 0
+
+
 # -- sending ------------------------------------------------------------------------------------------------------
 
 

@@ -62,7 +62,8 @@ class LimitExceededError(ValueError):
 class Stream:
     """Bytes in both directions over a transport, which now belongs to the stream: nobody else receives from it.
 
-    Reading is for one fiber at a time; everything else may be called by any. Every method that waits takes `timeout`
+    `unread` is what has been received from the transport before, and comes first. Reading is for one fiber at a time;
+    everything else may be called by any. Every method that waits takes `timeout`
     (seconds >= 0; None: no limit) for the whole call and raises TimeoutError after it; the transport's own timeout
     applies to each of its operations as well. After an error a read can be tried again; nothing that came in is lost. A
     write that ended early has sent an unknown part: give the connection up.
@@ -70,7 +71,7 @@ class Stream:
 
     __slots__ = ("_at", "_data", "_reading", "_recv", "transport")
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, unread: bytes = b"") -> None:
         for verb in ("recv", "sendall", "close"):
             if not callable(getattr(transport, verb, None)):
                 raise TypeError(
@@ -78,7 +79,7 @@ class Stream:
                 )
         self.transport = transport
         self._recv = transport.recv
-        self._data: bytes | bytearray = b""  # what has been received …
+        self._data: bytes | bytearray = unread  # what has been received …
         self._at = 0  # … of which so much has been returned
         self._reading = False
 
