@@ -208,10 +208,22 @@ class Body:
         """WSGI servers own their input: nothing happens."""
 
 
-class NoBody:
+class _Nothing:
     """The source of a request without a body."""
 
     done = True
 
     def recv(self, size: int, /) -> bytes:
         return b""
+
+
+class _Nobody:
+    """Who watches that."""
+
+    def body_begins(self) -> None: ...
+    def body_ends(self) -> None: ...
+    def body_grows(self, received: int) -> None: ...
+
+
+#: The body of every request without one. It has no state but that it is at its end.
+NO_BODY: Final = Body(_Nothing(), _Nobody())

@@ -32,7 +32,7 @@ from ..io.stream import Stream
 from ..io.waiting import stand_by, stand_down
 from ..runtime import yield_now
 from ..standby import Standby
-from .body import Body, ChunkedSource, LengthSource, NoBody
+from .body import NO_BODY, Body, ChunkedSource, LengthSource
 from .census import ACCEPTED, BODY, CLOSING, HEAD, KEEP_ALIVE, QUEUED, RUNNING, UPGRADED, WRITING
 from .errors import ClientGoneError, RequestError
 from .exchange import Exchange
@@ -282,7 +282,7 @@ class Connection(Standby):
     def body_of(self, exchange: Exchange) -> Body:
         head = exchange.head
         if not head.chunked and not head.length:
-            return Body(NoBody(), self)
+            return NO_BODY
         unread, self._data = bytes(self._data), b""
         raw = self._raw = Stream(self.sock, unread)
         limit = self._hub.settings.max_body

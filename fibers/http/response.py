@@ -8,9 +8,9 @@ r"""The head of a response, from what a handler gives: a status, and fields as (
 """
 
 import re
-import time
 from collections.abc import Sequence
 from email.utils import formatdate
+from time import time
 from typing import Final
 
 from .head import Head
@@ -28,23 +28,36 @@ _REASONS: Final = {
 Fields = Sequence[tuple[str, str]]
 
 
-class _Date:
-    """The field Date, made once a second."""
+_STATUS: Final = re.compile(r"[2-9][0-9][0-9] [\t -~\x80-\xff]*")
 
-    __slots__ = ("_second", "_text")
+
+class _Opening:
+    """The first lines of a response: status, server and date. Kept for as long as a second lasts."""
+
+    __slots__ = ("_known", "_second", "date")
 
     def __init__(self) -> None:
         self._second = 0
-        self._text = ""
+        self._known: dict[str, str] = {}
+        self.date = ""
 
-    def __call__(self) -> str:
-        now = int(time.time())
+    def __call__(self, status: str) -> str:
+        """Raises ValueError if `status` is none."""
+        now = int(time())
         if now != self._second:
-            self._second, self._text = now, formatdate(now, usegmt=True)
-        return self._text
+            self._second, self.date = now, formatdate(now, usegmt=True)
+            self._known.clear()
+        known = self._known.get(status)
+        if known is None:
+            if not _STATUS.fullmatch(status):
+                raise ValueError(f"a status is three digits from 200, a space and a reason, not {status!r}")
+            known = f"HTTP/1.1 {status}\r\nServer: {SERVER}\r\nDate: {self.date}\r\n"
+            if len(self._known) < 100:
+                self._known[status] = known
+        return known
 
 
-date: Final = _Date()
+_opening: Final = _Opening()
 
 
 def status_line(status: int) -> str:
@@ -67,8 +80,8 @@ class Plan:
 
 #: Field names of handlers that have been found to be tokens -> in lower case.
 _names: Final[dict[str, str]] = {}
+_OURS: Final = frozenset(("connection", "content-length", "date", "server", "transfer-encoding"))
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_STATUS: Final = re.compile(r"[2-9][0-9][0-9] [\t -~\x80-\xff]*")
 
 
 def plan(request: Head, status: str, fields: Fields, length: int | None, close: bool) -> Plan:
@@ -76,22 +89,19 @@ def plan(request: Head, status: str, fields: Fields, length: int | None, close: 
 
     Raises ValueError for a status or a field that is not one line of Latin-1, and for those that contradict each other.
     """
-    if not _STATUS.fullmatch(status):
-        raise ValueError(f"a status is three digits from 200, a space and a reason, not {status!r}")
-    given, server, dated = None, SERVER, ""
-    text, lines = "", 4
+    text, lines = _opening(status), 4
+    given = None
     for name, value in fields:
         lower = _names.get(name) or _learn(name)
-        if lower == "content-length":
-            given = _length(value, given)
-        elif lower == "date":
-            dated = value
-        elif lower == "server":
-            server = value
-        elif lower == "connection":
-            close = close or "close" in value.lower()
-        elif lower == "transfer-encoding":
-            raise ValueError("Transfer-Encoding is the server's business; leave it away")
+        if lower in _OURS:
+            if lower == "content-length":
+                given = _length(value, given)
+            elif lower == "connection":
+                close = close or "close" in value.lower()
+            elif lower == "transfer-encoding":
+                raise ValueError("Transfer-Encoding is the server's business; leave it away")
+            else:
+                text = _without(text, lower) + f"{name}: {value}\r\n"
         else:
             text += f"{name}: {value}\r\n"
             lines += 1
@@ -115,10 +125,16 @@ def plan(request: Head, status: str, fields: Fields, length: int | None, close: 
     if close or request.version == (1, 0):
         text += "Connection: close\r\n" if close else "Connection: keep-alive\r\n"
         lines += 1
-    head = f"HTTP/1.1 {status}\r\nServer: {server}\r\nDate: {dated or date()}\r\n{text}\r\n"
-    if head.count("\n") != lines or head.count("\r") != lines:
+    text += "\r\n"
+    if text.count("\n") != lines or text.count("\r") != lines:
         raise ValueError(f"a header field with a line end in it: {list(fields)!r}")
-    return Plan(head, given, chunked, no_body, close)
+    return Plan(text, given, chunked, no_body, close)
+
+
+def _without(text: str, lower: str) -> str:
+    """The opening without a field of ours, in whose place the handler has put its own."""
+    lines = [line for line in text.split("\r\n") if not line.lower().startswith(lower + ":")]
+    return "\r\n".join(lines)
 
 
 def _learn(name: str) -> str:
