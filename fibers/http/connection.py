@@ -1,136 +1,58 @@
-"""One connection: requests come in, are handled one after the other, and their responses go out.
+"""One connection: requests come in, are handled one after the other, and are answered in that order.
 
-Facts, and what follows:
-
-* Most connections are idle most of the time, and some never finish what they began to say. Neither may cost a fiber, or a
-  thousand slow clients are a thousand stacks. So the connection itself waits for its file (standby.py), and a fiber is made
-  of it when bytes come. What has come of a request's head stays in the connection, and the fiber ends again, until the
-  head is whole. Only then is a handler's place taken.
-* The same holds at the other end. A client that reads slowly must not hold a handler whose work is done: what is left of a
-  finished response is kept, and the connection waits to be written.
-* A server that closes while the client still sends makes the kernel answer with a reset, and that may destroy the response
-  on its way: the client never learns why it was refused. So after an error the writing half is closed first, and what
-  comes in is thrown away for a moment (`linger`).
+* What has come of a request's head stays in the connection, which waits without a fiber until the head is whole. Only then
+  is a handler's place taken.
 * After an error nothing is read as HTTP any more: where the next request would begin is not known.
+* A body belongs to its handler. What the handler has left of it is read and dropped if that is little; else the connection
+  has to end, since the next request is somewhere behind.
 
-The state of a connection, and the time that it has in it, are the hub's books (hub.py).
+How it waits, writes and ends is in line.py.
 """
 
-import errno
 import logging
-from socket import MSG_DONTWAIT, MSG_PEEK, SHUT_WR
 from typing import Any, Final
 
 from ..cancel import timeout as time_limit
 from ..errors import Cancelled, ClosedError, FiberKilled
-from ..eventloop.waiter import CLOSED, TIMED_OUT
-from ..fiber import Fiber
-from ..io.operations import receive_now, send_now
+from ..io.operations import receive_now
 from ..io.socket import socket
-from ..io.state import state_of
 from ..io.stream import Stream
-from ..io.waiting import stand_by, stand_down
+from ..io.waiting import stand_by
 from ..runtime import yield_now
-from ..standby import Standby
 from .body import NO_BODY, Body, ChunkedSource, LengthSource
-from .census import ACCEPTED, BODY, CLOSING, HEAD, KEEP_ALIVE, QUEUED, RUNNING, UPGRADED, WRITING
+from .census import BODY, HEAD, KEEP_ALIVE, QUEUED, RUNNING, UPGRADED, WRITING
 from .errors import ClientGoneError, RequestError
 from .exchange import Exchange
 from .head import Head, parse_head
 from .hub import Hub
+from .line import RECEIVE, Line
 
 _log: Final = logging.getLogger("fibers.http")
 
-#: Bytes asked for in one receive.
-RECEIVE: Final = 65_536
 #: An unread rest of a request's body up to this size (bytes) is read and dropped; a larger one costs the connection.
 SKIPPED: Final = 65_536
 
 
-class Connection(Standby):
+class Connection(Line):
     """See the module's text. For the thread of its hub."""
 
-    __slots__ = (
-        "_body_began",
-        "_data",
-        "_exchange",
-        "_head",
-        "_hub",
-        "_io",
-        "_left",
-        "_lingering",
-        "_raw",
-        "_requests",
-        "address",
-        "sock",
-        "state",
-    )
+    __slots__ = ("_body_began", "_exchange", "_head", "_raw", "_requests")
 
     def __init__(self, hub: Hub, sock: socket, address: Any) -> None:
-        super().__init__()
-        self.sock = sock
-        self.address = address
-        self.state = ACCEPTED
-        self._hub = hub
-        self._io = state_of(sock)
-        self._data: bytes | bytearray = b""  # has come, and has not been understood
-        self._left: list[memoryview] | None = None  # of a finished response, has not gone out
+        super().__init__(hub, sock, address)
         self._head: Head | None = None  # a request that waits for a handler
         self._exchange: Exchange | None = None
         self._raw: Stream | None = None  # below the body of the request
         self._body_began = 0.0
         self._requests = 0
-        self._lingering = False
 
-    # -- waiting without a fiber ------------------------------------------------------------------------------------
+    def go_on(self) -> None:
+        head, self._head = self._head, None
+        if head is None or self._handle(head):
+            self._serve()
 
-    def start(self) -> None:
-        """Wait for the first request."""
-        self._hub.enter(self, ACCEPTED)
-        self._io.timeout = self._hub.settings.body_timeout
-        if not stand_by(self._io, self._io.reading, self):
-            self._spawn()
-
-    def embody(self) -> Fiber[Any]:
-        hub = self._hub
-        return Fiber(hub.scheduler, self._go_on, (), hub.context.copy(), hub.root, Connection.embody.__code__, 0)
-
-    def _spawn(self) -> None:
-        """A fiber for what needs no waiting."""
-        fiber = self.embody()
-        self._hub.scheduler.fibers.add(fiber)
-        self._hub.scheduler.wake(fiber)
-
-    def _go_on(self) -> None:
-        """What a fiber of this connection does: as much as can be done now."""
-        for direction in (self._io.reading, self._io.writing):
-            if direction.holder is self:
-                direction.release()
-        try:
-            if self.outcome is CLOSED:
-                self._gone()
-            elif self.outcome is TIMED_OUT:
-                self._refuse(RequestError(408, "the head of the request did not come in time"))
-            elif self._lingering:
-                self._linger()
-            elif self._left is not None:
-                self._write_left()
-            elif self._head is not None:
-                head, self._head = self._head, None
-                if self._handle(head):
-                    self._serve()
-            else:
-                self._serve()
-        except (ClosedError, ConnectionError, TimeoutError):
-            self._drop()
-        except OSError as error:
-            if error.errno not in (errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT):
-                self._drop()
-                raise
-            self._drop()
-        except BaseException:
-            self._drop()
-            raise
+    def came_too_late(self) -> None:
+        self._refuse(RequestError(408, "the head of the request did not come in time"))
 
     # -- reading requests -------------------------------------------------------------------------------------------
 
@@ -154,7 +76,7 @@ class Connection(Standby):
                     if stand_by(io, io.reading, self):
                         return
                 elif not received:
-                    self._drop()
+                    self.drop()
                     return
                 elif data:
                     self._data = data = bytearray(data) if isinstance(data, bytes) else data
@@ -199,9 +121,6 @@ class Connection(Standby):
 
     # -- handling them ------------------------------------------------------------------------------------------------
 
-    def run_queued(self) -> None:
-        self._spawn()
-
     def _handle(self, head: Head) -> bool:
         """Have the handler answer a request. True if the connection can serve another one now."""
         hub = self._hub
@@ -217,20 +136,20 @@ class Connection(Standby):
         if self.state == UPGRADED:
             return False
         if not exchange.whole():
-            self._drop()
+            self.drop()
             return False
         if not self._settle_body(exchange):
             self._lingering = True
         elif exchange.last_one:
-            self._lingering = self._lingering or bool(self._data) or not self._quiet()
+            self._lingering = self._lingering or bool(self._data) or not self.quiet()
             if not self._lingering and self._left is None:
-                self._drop()
+                self.drop()
                 return False
         if self._left is not None:
             hub.change(self, WRITING)
-            return self._write_left_now()
+            return self.write_left()
         if self._lingering:
-            self._linger()
+            self.linger()
             return False
         return True
 
@@ -273,9 +192,9 @@ class Connection(Standby):
         self._lingering = True
         if self._left is not None:
             self._hub.change(self, WRITING)
-            self._write_left_now()
+            self.write_left()
         else:
-            self._linger()
+            self.linger()
 
     # -- the body of a request ------------------------------------------------------------------------------------------
 
@@ -333,8 +252,6 @@ class Connection(Standby):
             self._data = raw.detach()[1]
         return True
 
-    # -- writing ----------------------------------------------------------------------------------------------------------
-
     def ends(self) -> bool:
         most = self._hub.settings.close_after
         exchange = self._exchange
@@ -344,93 +261,3 @@ class Connection(Standby):
             or not exchange.head.keep_alive
             or (most is not None and self._requests >= most)
         )
-
-    def send(self, parts: list[bytes], last: bool) -> None:
-        io, sock = self._io, self.sock
-        if self._left is None:
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
-            sent = send_now(sock, io, data)
-            if sent == len(data):
-                return
-            self._left = [memoryview(data)[sent:]]
-        else:
-            self._left += map(memoryview, parts)
-        if not last:
-            left, self._left = self._left, None
-            for part in left:
-                sock.sendall(part)
-
-    def _write_left_now(self) -> bool:
-        """Write what is left of a finished response, as far as the system takes it; the rest waits without a fiber.
-
-        True if all has gone out and another request can follow now.
-        """
-        while self._left:
-            sent = send_now(self.sock, self._io, self._left[0])
-            if sent == len(self._left[0]):
-                del self._left[0]
-            elif sent:
-                self._left[0] = self._left[0][sent:]
-                self._hub.again(self)
-            elif stand_by(self._io, self._io.writing, self):
-                return False
-        self._left = None
-        if self._lingering:
-            self._linger()
-            return False
-        return True
-
-    def _write_left(self) -> None:
-        if self._write_left_now():
-            self._serve()
-
-    # -- the end ----------------------------------------------------------------------------------------------------------
-
-    def _quiet(self) -> bool:
-        """Has the client sent nothing that has not been read? (Then closing cannot reset the connection.)"""
-        try:
-            return not self.sock.recv(1, MSG_PEEK | MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-
-    def _linger(self) -> None:
-        """The response has gone out: tell the client that it was the last one, and throw away what it still sends."""
-        if self.state != CLOSING:
-            self._hub.change(self, CLOSING)
-            self._raw = None
-            self.sock.shutdown(SHUT_WR)
-        while True:
-            received = receive_now(self.sock, self._io, RECEIVE)
-            if received is None:
-                if stand_by(self._io, self._io.reading, self):
-                    return
-            elif not received:
-                self._drop()
-                return
-
-    def timed_out(self) -> None:
-        if self.state == HEAD and stand_down(self._io.reading, self):
-            self.outcome = TIMED_OUT
-            self._spawn()
-        else:
-            self._drop()
-
-    def shed(self) -> bool:
-        if self.state != KEEP_ALIVE or not stand_down(self._io.reading, self):
-            return False
-        if not self._quiet():
-            self._spawn()
-            return False
-        self._drop()
-        return True
-
-    def _drop(self) -> None:
-        """Close the connection. A second call does nothing."""
-        self._gone()
-        stand_down(self._io.reading, self)
-        stand_down(self._io.writing, self)
-        self.sock.close()
-
-    def _gone(self) -> None:
-        self._data, self._left, self._raw = b"", None, None
-        self._hub.leave(self)

@@ -108,7 +108,8 @@ def parse_head(data: bytes, limits: Limits = Limits()) -> Head:  # noqa: B008 - 
     head = _request_line(lines[0], limits)
     if len(lines) - 3 > limits.fields:
         raise RequestError(431, f"more than {limits.fields} header fields")
-    fields, longest, special = head.fields, limits.field, None
+    fields, longest = head.fields, limits.field
+    special: dict[str, list[str]] | None = None
     for line in lines[1:-2]:
         if len(line) > longest:
             raise RequestError(431, f"a header field of more than {longest} bytes")
@@ -229,7 +230,9 @@ def _understand_coding(head: Head, codings: list[str], lengths: list[str] | None
         raise RequestError(400, "Transfer-Encoding in HTTP/1.0")
     names = [name.strip(" \t").lower() for value in codings for name in value.split(",")]
     if names.count("chunked") != 1 or names[-1] != "chunked" or not all(_TOKEN.fullmatch(name) for name in names):
-        raise RequestError(400, f"a Transfer-Encoding that does not end with chunked, once: {_shown(', '.join(codings))}")
+        raise RequestError(
+            400, f"a Transfer-Encoding that does not end with chunked, once: {_shown(', '.join(codings))}"
+        )
     if len(names) > 1:
         raise RequestError(501, f"a Transfer-Encoding that is not known here: {_shown(names[0])}")
     head.chunked = True

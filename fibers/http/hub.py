@@ -21,6 +21,7 @@ from .census import ACCEPTED, CLOSING, HEAD, KEEP_ALIVE, WRITING, Census
 from .head import Limits
 from .timeouts import TimeoutQueue
 
+
 class Settings(NamedTuple):
     """What a server allows. Times in seconds, sizes in bytes; None: no limit."""
 
@@ -47,7 +48,7 @@ class Member(Protocol):
     def timed_out(self) -> None:
         """Its time in this state is up. Runtime code."""
 
-    def run_queued(self) -> None:
+    def resume(self) -> None:
         """A handler is free for the request that waits. Runtime or fiber code; returns at once."""
 
     def shed(self) -> bool:
@@ -81,7 +82,13 @@ class Hub:
         closing = TimeoutQueue[Member](loop, settings.linger, expired)
         #: By state: where a connection in it has its time, if it has one.
         self._queues: list[TimeoutQueue[Member] | None] = [None] * len(self.census.counts)
-        for state, queue in ((ACCEPTED, head), (HEAD, head), (KEEP_ALIVE, idle), (WRITING, writing), (CLOSING, closing)):
+        for state, queue in (
+            (ACCEPTED, head),
+            (HEAD, head),
+            (KEEP_ALIVE, idle),
+            (WRITING, writing),
+            (CLOSING, closing),
+        ):
             self._queues[state] = queue
 
     # -- states -------------------------------------------------------------------------------------------------
@@ -146,7 +153,7 @@ class Hub:
     def end(self) -> None:
         """A handler is done: the next request gets it."""
         if self.queued:
-            self.queued.popleft().run_queued()
+            self.queued.popleft().resume()
         else:
             self.running -= 1
 

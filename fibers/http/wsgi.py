@@ -51,8 +51,8 @@ class WsgiHandler:
         response = _Response(exchange)
         result = self._app(self._environ(exchange), response.start)
         try:
-            if result.__class__ is list and len(result) == 1 and response.status is not None:  # type: ignore[arg-type]
-                exchange.respond(response.status, response.fields, result[0])  # type: ignore[index]
+            if result.__class__ is list and len(result) == 1 and response.status is not None:
+                exchange.respond(response.status, response.fields, result[0])
                 return
             for data in result:
                 if data:

@@ -20,7 +20,7 @@ One fiber reads at a time: two would tear records apart. So the second gets Busy
 what two fibers write at once does not interleave, as the transport's `sendall` promises.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -251,15 +251,17 @@ class Stream:
 
     # -- the bytes --------------------------------------------------------------------------------------------------
 
-    def _read(self, timeout: float | None, read: Any, *args: Any) -> bytes:
+    def _read(self, timeout: float | None, read: Callable[..., bytes], *args: Any) -> bytes:
         """`read(*args)` as the only reader, within `timeout`."""
         self._check_free()
         self._reading = True
         try:
             if timeout is None:
-                return read(*args)  # type: ignore[no-any-return]
-            with time_limit(timeout):
-                return read(*args)  # type: ignore[no-any-return]
+                data = read(*args)
+            else:
+                with time_limit(timeout):
+                    data = read(*args)
+            return data
         finally:
             self._reading = False
 
@@ -275,7 +277,7 @@ class Stream:
             self._data, self._at = got, 0
         elif got:
             if data.__class__ is bytearray:
-                del data[:at]  # type: ignore[union-attr]
+                del data[:at]
                 self._at = 0
                 data += got
             else:

@@ -1,7 +1,7 @@
 """Streams: what a read returns, what it leaves, and that nothing is lost when it ends early."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -144,7 +144,7 @@ def test_read_all_has_a_limit() -> None:
         (lambda stream: stream.read_until(b"abc", limit=2), ValueError),
         (lambda stream: stream.read_all(limit=-1), ValueError),
         (lambda stream: stream.read_exactly(9, timeout=-1), ValueError),
-        (lambda stream: Stream(object()), TypeError),
+        (lambda stream: Stream(cast(Any, object())), TypeError),
     ],
 )
 def test_bad_input(call: Callable[[Stream], object], error: type[Exception]) -> None:
@@ -177,10 +177,12 @@ def perform(stream: Stream, verb: str, argument: Any) -> bytes:
 def expected(rest: bytes, verb: str, argument: Any) -> int | None:
     """How many bytes the read returns, as far as the data alone tells; None: the data ends too early."""
     if verb == "exactly":
-        return argument if argument <= len(rest) else None
+        size: int = argument
+        return size if size <= len(rest) else None
     if verb == "until":
-        at = rest.find(argument)
-        return None if at < 0 else at + len(argument)
+        at: int = rest.find(argument)
+        end: int = at + len(argument)
+        return None if at < 0 else end
     return min(argument, len(rest))
 
 
@@ -279,7 +281,12 @@ def test_a_second_reader_is_refused_at_once() -> None:
     with Stream(near) as stream, far:
         reader = fibers.spawn(stream.read_exactly, 2)
         fibers.yield_now()
-        for read in (lambda: stream.read_exactly(1), stream.read_some, lambda: stream.read_until(b"\n")):
+        reads: list[Callable[[], bytes]] = [
+            lambda: stream.read_exactly(1),
+            stream.read_some,
+            lambda: stream.read_until(b"\n"),
+        ]
+        for read in reads:
             with pytest.raises(BusyError, match="another fiber is reading"):
                 read()
         with pytest.raises(BusyError):
