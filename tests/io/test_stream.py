@@ -183,7 +183,8 @@ def expected(rest: bytes, verb: str, argument: Any) -> int | None:
         at: int = rest.find(argument)
         end: int = at + len(argument)
         return None if at < 0 else end
-    return min(argument, len(rest))
+    most: int = argument
+    return min(most, len(rest))
 
 
 @given(
