@@ -75,7 +75,7 @@ class Watch:
                 return
             if not getattr(place, "inside", False):
                 return
-        if not self._logged and not _handled_signals():
+        if not self._logged and not _handled_signals() and not scheduler.loop.awaited():
             self._report(scheduler)
 
     def _report(self, scheduler: Scheduler) -> None:
