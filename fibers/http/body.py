@@ -134,7 +134,12 @@ class _OverSource:
         if not self._begun:
             self._begun = True
             self._watcher.body_begins()
-        data = source.recv(size)
+        try:
+            data = source.recv(size)
+        except TimeoutError as late:
+            if hasattr(late, "scope"):
+                raise  # a deadline of the handler's own
+            raise RequestError(408, "the body of the request did not come in time") from None
         self.received += len(data)
         self._watcher.body_grows(self.received)
         if source.done:

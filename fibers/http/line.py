@@ -28,6 +28,7 @@ from ..io.state import state_of
 from ..io.waiting import stand_by, stand_down
 from ..standby import Standby
 from .census import ACCEPTED, CLOSING, HEAD, KEEP_ALIVE
+from .errors import ClientGoneError
 from .hub import Hub
 
 #: Bytes asked for in one receive.
@@ -116,19 +117,40 @@ class Line(Standby):
     # -- writing ----------------------------------------------------------------------------------------------------------
 
     def send(self, parts: list[bytes], last: bool) -> None:
-        io, sock = self._io, self.sock
-        if self._left is None:
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
-            sent = send_now(sock, io, data)
-            if sent == len(data):
-                return
-            self._left = [memoryview(data)[sent:]]
-        else:
-            self._left += map(memoryview, parts)
-        if not last:
-            left, self._left = self._left, None
-            for part in left:
-                sock.sendall(part)
+        """Send. `last`: nothing follows, so what does not go out at once may go out later.
+
+        Raises ClientGoneError if the client is gone, or takes nothing for too long.
+        """
+        try:
+            if self._left is None:
+                data = parts[0] if len(parts) == 1 else b"".join(parts)
+                sent = send_now(self.sock, self._io, data)
+                if sent == len(data):
+                    return
+                self._left = [memoryview(data)[sent:]]
+            else:
+                self._left += map(memoryview, parts)
+            if not last:
+                self._send_left()
+        except ConnectionError as error:
+            self._left = None
+            raise ClientGoneError(f"the client is gone: {error}") from error
+
+    def _send_left(self) -> None:
+        """Wait until everything has gone out, in the fiber of the handler."""
+        left, self._left = self._left, None
+        settings = self._hub.settings
+        self._io.timeout = settings.write_timeout
+        try:
+            for part in left or ():
+                while part:
+                    part = part[self.sock.send(part) :]
+        except TimeoutError as late:
+            if hasattr(late, "scope"):
+                raise  # a deadline of the handler's own
+            raise ClientGoneError(f"the client has taken nothing for {settings.write_timeout} seconds") from late
+        finally:
+            self._io.timeout = settings.body_timeout
 
     def write_left(self) -> bool:
         """Write what is left of a finished response, as far as the system takes it; the rest waits without a fiber.
