@@ -1,7 +1,7 @@
 """What a client sees on one connection."""
 
 import pytest
-from serving import Served, response, serving
+from support.http_serving import Served, response, serving
 
 import fibers
 from fibers.http.exchange import Exchange

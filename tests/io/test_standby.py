@@ -164,7 +164,7 @@ def test_many_at_once() -> None:
 def test_a_signal_handler_that_raises_loses_none() -> None:
     """It may strike in `embody`, before and after: the connection is served all the same, by one fiber."""
     near, far = tcp_pair()
-    raised = []
+    raised: list[KeyError] = []
 
     class Struck(Echo):
         __slots__ = ()
