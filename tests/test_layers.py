@@ -87,7 +87,9 @@ FLOORS = [
         [
             "info",
             "testing",
-            "server",
+            "server/listeners",
+            "server/accepting",
+            "server/__init__",
             "http/errors",
             "http/head",
             "http/body",
