@@ -70,9 +70,9 @@ class Connection(Line):
                 received = None if reading.edges == reading.drained else receive_now(self.sock, io, RECEIVE)
                 if received is None:
                     if data:
-                        hub.change(self, HEAD)
+                        hub.census.change(self, HEAD)
                     elif self._requests:
-                        hub.change(self, KEEP_ALIVE)
+                        hub.census.change(self, KEEP_ALIVE)
                     if stand_by(io, io.reading, self):
                         return
                 elif not received:
@@ -97,7 +97,7 @@ class Connection(Line):
             self._data = bytes(data[end + 4 :])
             if not hub.begin(self):
                 self._head = head
-                hub.change(self, QUEUED)
+                hub.census.change(self, QUEUED)
                 return
             if not self._handle(head):
                 return
@@ -124,7 +124,7 @@ class Connection(Line):
     def _handle(self, head: Head) -> bool:
         """Have the handler answer a request. True if the connection can serve another one now."""
         hub = self._hub
-        hub.change(self, RUNNING)
+        hub.census.change(self, RUNNING)
         hub.census.requests_total += 1
         self._requests += 1
         exchange = self._exchange = Exchange(self, head)
@@ -146,7 +146,7 @@ class Connection(Line):
                 self.drop()
                 return False
         if self._left is not None:
-            hub.change(self, WRITING)
+            hub.census.change(self, WRITING)
             return self.write_left()
         if self._lingering:
             self.linger()
@@ -187,11 +187,11 @@ class Connection(Line):
         self._requests += 1
         self._data = b""
         head = Head("GET", "*", (1, 1))
-        self._hub.change(self, RUNNING)
+        self._hub.census.change(self, RUNNING)
         Exchange(self, head).fail(error.status, error.reason)
         self._lingering = True
         if self._left is not None:
-            self._hub.change(self, WRITING)
+            self._hub.census.change(self, WRITING)
             self.write_left()
         else:
             self.linger()
@@ -212,7 +212,7 @@ class Connection(Line):
     def body_begins(self) -> None:
         exchange = self._exchange
         assert exchange is not None
-        self._hub.change(self, BODY)
+        self._hub.census.change(self, BODY)
         self._body_began = self._hub.loop.clock()
         if exchange.head.expects_continue and not exchange.started:
             self.send([b"HTTP/1.1 100 Continue\r\n\r\n"], False)
@@ -227,7 +227,7 @@ class Connection(Line):
                 raise RequestError(408, f"a body of less than {settings.body_rate:g} bytes a second")
 
     def body_ends(self) -> None:
-        self._hub.change(self, RUNNING)
+        self._hub.census.change(self, RUNNING)
 
     def _settle_body(self, exchange: Exchange) -> bool:
         """The request is answered: is its body over, so that another one can follow? A short rest is read and dropped."""

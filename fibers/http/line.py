@@ -15,6 +15,7 @@ What is said on it is connection.py's matter; its state, and the time that it ha
 """
 
 import errno
+import sys
 from abc import abstractmethod
 from socket import MSG_DONTWAIT, MSG_PEEK, SHUT_WR
 from typing import Any, Final
@@ -40,18 +41,27 @@ _GONE: Final = (errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETI
 class Line(Standby):
     """See the module's text. For the thread of its hub."""
 
-    __slots__ = ("_data", "_hub", "_io", "_left", "_lingering", "address", "sock", "state")
+    __slots__ = ("_data", "_host", "_hub", "_io", "_left", "_lingering", "_port", "sock", "state")
 
     def __init__(self, hub: Hub, sock: socket, address: Any) -> None:
         super().__init__()
         self.sock = sock
-        self.address = address
+        # An address as a tuple would be a tenth of an idle connection; the host is the same object for all of one client.
+        if isinstance(address, tuple):
+            self._host, self._port = sys.intern(address[0]), address[1]
+        else:
+            self._host, self._port = str(address or ""), 0
         self.state = ACCEPTED
         self._hub = hub
         self._io = state_of(sock)
         self._data: bytes | bytearray = b""  # has come, and has not been understood
         self._left: list[memoryview] | None = None  # of a finished response, has not gone out
         self._lingering = False
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The client's: host and port, or the path of a unix socket (mostly empty) and 0."""
+        return self._host, self._port
 
     @abstractmethod
     def go_on(self) -> None:
@@ -65,7 +75,7 @@ class Line(Standby):
 
     def start(self) -> None:
         """Wait for the first request."""
-        self._hub.enter(self, ACCEPTED)
+        self._hub.census.enter(self, ACCEPTED)
         self._io.timeout = self._hub.settings.body_timeout
         if not stand_by(self._io, self._io.reading, self):
             self.resume()
@@ -163,7 +173,7 @@ class Line(Standby):
                 del self._left[0]
             elif sent:
                 self._left[0] = self._left[0][sent:]
-                self._hub.again(self)
+                self._hub.census.again(self)
             elif stand_by(self._io, self._io.writing, self):
                 return False
         self._left = None
@@ -184,7 +194,7 @@ class Line(Standby):
     def linger(self) -> None:
         """The response has gone out: tell the client that it was the last one, and throw away what it still sends."""
         if self.state != CLOSING:
-            self._hub.change(self, CLOSING)
+            self._hub.census.change(self, CLOSING)
             self.sock.shutdown(SHUT_WR)
         while True:
             received = receive_now(self.sock, self._io, RECEIVE)

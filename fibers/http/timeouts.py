@@ -9,6 +9,7 @@ front when it fires, and goes on from there. (Apache's event MPM keeps its queue
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
+from ..eventloop.clock import FOREVER
 from ..eventloop.contract import EventLoop
 from ..eventloop.timers import Timer
 
@@ -16,14 +17,15 @@ T = TypeVar("T")
 
 
 class TimeoutQueue(Generic[T]):
-    """Members that have `seconds` from the moment they enter; then `expired(member)` is called, in runtime code.
+    """Members that have `seconds` (None: no limit) from the moment they enter; then `expired(member)` is called.
 
-    For the thread of `loop`. A member is in the queue at most once; `expired` may not block.
+    For the thread of `loop`. A member is in the queue at most once. `expired` is runtime code and may not block; if it
+    leaves the member in the queue, its time begins anew.
     """
 
     __slots__ = ("_deadlines", "_expired", "_loop", "_timer", "seconds")
 
-    def __init__(self, loop: EventLoop, seconds: float, expired: Callable[[T], object]) -> None:
+    def __init__(self, loop: EventLoop, seconds: float | None, expired: Callable[[T], object]) -> None:
         self._loop = loop
         self.seconds = seconds
         self._expired = expired
@@ -42,6 +44,9 @@ class TimeoutQueue(Generic[T]):
 
     def enter(self, member: T) -> None:
         """Its time begins now."""
+        if self.seconds is None:
+            self._deadlines[member] = FOREVER
+            return
         deadline = self._deadlines[member] = self._loop.clock() + self.seconds
         if self._timer is None:
             self._timer = self._loop.schedule(deadline, self)
@@ -59,8 +64,10 @@ class TimeoutQueue(Generic[T]):
             member = next(iter(deadlines))
             if deadlines[member] > now:
                 break
-            del deadlines[member]
             self._expired(member)
+            if member in deadlines:
+                self.leave(member)
+                deadlines[member] = now + (self.seconds or 0.0)
         following: Any = next(iter(deadlines.values()), None)
         self._timer = None if following is None else self._loop.schedule(following, self)
 

@@ -4,12 +4,12 @@ Facts, and what follows:
 
 * One edge may stand for a thousand connections. They are accepted in a row, because each costs one call that way; after
   a burst of them the other fibers get their turn.
-* A connection that was reset while it was in the queue shows as an error of `accept` (ECONNABORTED, and on Linux whatever
-  the network had to say). That is no trouble of the listener's: go on.
+* A connection that was reset in the queue shows as an error of `accept` (ECONNABORTED, and on Linux whatever the network
+  had to say). That is not the listener's trouble: go on.
 * When there are no descriptors or no memory left (EMFILE, ENFILE, ENOBUFS, ENOMEM), `accept` fails at once and the
-  connection stays in the queue. Trying again at once burns the CPU; giving up loses the server. So the service is asked to let
-  go of something; failing that, there is a pause, of 10 ms at first and up to a second. It is said in the log once for each
-  such time, however long it lasts.
+  connection stays in the queue. Trying again at once burns the CPU; giving up loses the server. So the service is asked
+  to let go of something; failing that, there is a pause, of 10 ms at first and up to a second. It is said in the log once
+  for each such time, however long it lasts.
 * Who is not wanted now (the service has no `room`) stays in the kernel's queue, which is where waiting costs least.
 """
 

@@ -6,10 +6,10 @@ Facts, and what follows:
   queued on a listener when it is closed is reset, also if another one of the same port lives on. So a listener is drained
   before it is closed: what is in its queue is accepted.
 * The file of a unix socket stays behind when its server is killed, and `bind` then fails. Whether somebody listens there is
-  asked by connecting; only a socket that nobody answers on is removed.
-* The permissions of a unix socket decide who may connect, and there must be no moment at which they are too wide. So it is
-  bound under a private name, gets its mode and owner, and is then given its own name by `rename`, which also replaces a stale
-  one in one step.
+  asked by connecting; only a socket on which nobody answers is removed.
+* The permissions of a unix socket decide who may connect, and there must be no moment at which they are too wide. So it
+  is bound under a private name, gets its mode and owner, and is then given its own name by `rename`, which also replaces
+  a stale one in one step.
 * systemd passes listeners from fd 3 on, and says for which process they are meant (`LISTEN_PID`): a child that inherits the
   environment must not take them.
 """

@@ -4,6 +4,7 @@ import pytest
 from support.http_serving import Served, response, serving
 
 import fibers
+from fibers.http.census import HEAD, KEEP_ALIVE, QUEUED, RUNNING, WRITING
 from fibers.http.exchange import Exchange
 from fibers.http.head import Limits
 from fibers.io import Stream
@@ -50,7 +51,7 @@ def test_a_head_may_come_byte_by_byte_and_takes_no_fiber() -> None:
             fibers.sleep(0)
         assert response(client)[2] == b"hello /"
         client.write_all(GET[:20])
-        while served.hub.census.counts[2] != 1:  # HEAD
+        while served.hub.census.count(HEAD) != 1:
             fibers.sleep(0.001)
         assert [fiber.name for fiber in fibers.all_fibers()] == ["serving.<locals>.accept"]
         client.write_all(GET[20:])
@@ -158,7 +159,7 @@ def test_a_client_that_reads_slowly_holds_no_fiber() -> None:
 
     with serving(large, max_handlers=1) as served, served.connect() as slow:
         slow.write_all(GET + GET)
-        while served.hub.census.counts[6] != 1:  # WRITING
+        while served.hub.census.count(WRITING) != 1:
             fibers.sleep(0.001)
         assert served.hub.running == 0
         assert [fiber.name for fiber in fibers.all_fibers()] == ["serving.<locals>.accept"]
@@ -183,7 +184,7 @@ def test_requests_wait_for_a_handler_first_come_first_served() -> None:
             client.write_all(b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n" % number)
             while served.hub.census.requests_total + len(served.hub.queued) <= number:
                 fibers.sleep(0)
-        assert served.hub.census.counts[3] == len(served.hub.queued)  # QUEUED
+        assert served.hub.census.count(QUEUED) == len(served.hub.queued)
         for number, client in enumerate(clients):
             assert response(client)[2] == b"hello /%d" % number
             client.close()
@@ -211,7 +212,7 @@ def test_bad_heads_are_answered_and_the_connection_ends(sent: bytes, status: int
         assert response(client)[0] == status
         if status != 200:
             assert client.read_all() == b""
-            assert served.hub.census.counts[4] == 0
+            assert served.hub.census.count(RUNNING) == 0
 
 
 def test_nothing_behind_an_error_is_looked_at() -> None:
@@ -304,7 +305,7 @@ def idle(served: Served, count: int) -> list[Stream]:
 def test_the_oldest_idle_connections_are_shed_and_none_whose_request_has_arrived() -> None:
     with serving(hello) as served:
         clients = idle(served, 5)
-        while served.hub.census.counts[7] != 5:  # KEEP_ALIVE
+        while served.hub.census.count(KEEP_ALIVE) != 5:
             fibers.sleep(0)
         clients[0].write_all(GET)
         clients[1].transport.sendall(GET)

@@ -47,13 +47,12 @@ def serving(handler: Handler, **settings: Any) -> Iterator[Served]:
         group.spawn(accept)
         yield Served(hub, listener.getsockname())
         group.cancel()
-    for member in list(hub.members):
+    for member in hub.census.everybody():
         member.timed_out()
     while hub.census.open():
         fibers.sleep(0.001)
-    hub.close()
+    hub.census.close()
     assert hub.running == 0
-    assert not hub.members
 
 
 def response(stream: Stream) -> tuple[int, dict[str, str], bytes]:
