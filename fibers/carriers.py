@@ -258,6 +258,10 @@ class Carriers(CarrierPool):
             fiber: Any = self.handoff
             while True:
                 try:
+                    if fiber.stands_by:
+                        made = fiber.embody()
+                        self.fibers.add(made)
+                        ready[0] = self.handoff = fiber = made
                     fiber.greenlet = fiber.home = getcurrent()
                     if ready and ready[0] is fiber:
                         ready.popleft()

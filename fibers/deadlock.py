@@ -83,7 +83,8 @@ class Watch:
                 return
             if not getattr(place, "inside", False):
                 return
-        if self._logged != (scheduler.switches, scheduler.main.since) and not _handled_signals():
+        changed = self._logged != (scheduler.switches, scheduler.main.since)
+        if changed and not _handled_signals() and not scheduler.loop.awaited():
             self._report(scheduler)
 
     def _look_again(self) -> None:

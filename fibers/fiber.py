@@ -306,6 +306,9 @@ class Fiber(Generic[T]):
     def name(self, name: str) -> None:
         self._name = str(name)
 
+    #: Not a Standby (standby.py).
+    stands_by = False
+
     # A fiber as the outermost of its scopes: see `Scope`.
     _shield = False
     _children: tuple[()] = ()

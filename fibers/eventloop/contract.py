@@ -68,6 +68,10 @@ class EventLoop(ABC):
         """Is nothing on its way: no post, no timer? Then only a file, a signal or another thread can end a wait."""
 
     @abstractmethod
+    def awaited(self) -> bool:
+        """Does anybody wait for a file here? Looks at all of them: not for every turn."""
+
+    @abstractmethod
     def post(self, function: Callable[..., None], *args: object) -> None:
         """Have `function(*args)` called in the loop's thread at its next turn. Any thread; must not raise or block."""
 

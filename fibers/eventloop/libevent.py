@@ -123,6 +123,9 @@ class LibeventLoop(LibeventFiles):
     def quiet(self) -> bool:
         return not (self._inbox or self._due or len(self.timers) or self._base.fired)
 
+    def awaited(self) -> bool:
+        return any(each.reading.waiter or each.writing.waiter for each in list(self._table.values()))
+
     # -- the turn -----------------------------------------------------------------------------------------------
 
     def turn(self, block: bool) -> None:

@@ -120,6 +120,9 @@ class PollingLoop(LifetimeFiles):
     def quiet(self) -> bool:
         return not (self._inbox or self._due or self.timers.occupied)
 
+    def awaited(self) -> bool:
+        return any(each.reading.waiter or each.writing.waiter for each in list(self._table.values()))
+
     # -- the turn -----------------------------------------------------------------------------------------------
 
     def turn(self, block: bool) -> None:

@@ -17,10 +17,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ..cancel import surface
-from ..errors import Cancelled, ClosedError
+from ..errors import BusyError, Cancelled, ClosedError
 from ..eventloop import CALLING, CLOSED, FOREVER, TIMED_OUT, Direction
 from ..scheduler import Scheduler, get_scheduler
 from ..scheduler import state as thread
+from ..standby import Standby
 from .state import CREDIT, State, claim, empty
 
 
@@ -195,3 +196,44 @@ def _pause(scheduler: Scheduler, state: State, deadline: float) -> None:
     finally:
         if not direction.abandon(me) and direction.holder is me:
             direction.release()
+
+
+def stand_by(state: State, direction: Direction, standby: Standby) -> bool:
+    """Have `standby` wait for the next edge of a direction, holding its turn. In its thread, as fiber code.
+
+    False: it does not wait, an operation may find something at once. Raises BusyError if somebody else is at it,
+    ClosedError, OwnershipError, or OSError if the kernel refuses.
+    """
+    scheduler = thread.scheduler
+    if scheduler is None:
+        scheduler = get_scheduler()
+    me = scheduler.current
+    if me is None:
+        raise scheduler.refuse()
+    if direction.loop is not scheduler.loop or direction.closed:
+        direction = claim(state, direction, scheduler.loop)
+    if direction.holder is not None and direction.holder is not CALLING:
+        raise BusyError(f"{direction.holder!r} waits for fd {direction.handle.fd}")
+    if direction.edges != direction.drained:
+        return False
+    standby.outcome = None
+    standby.deadline = FOREVER
+    direction.holder = direction.waiter = standby
+    if not direction.armed:
+        waits = False
+        try:
+            waits = scheduler.watch(me, direction, FOREVER)
+        finally:
+            if not waits:
+                direction.waiter = None
+                direction.release()
+        return waits
+    return True
+
+
+def stand_down(direction: Direction, standby: Standby) -> bool:
+    """Take `standby` out of its wait. False: it is not there; if it has been woken, its fiber is about to start."""
+    if direction.abandon(standby):
+        direction.release()
+        return True
+    return False

@@ -1,0 +1,262 @@
+"""One connection: requests come in, are handled one after the other, and are answered in that order.
+
+* What has come of a request's head stays in the connection, which waits without a fiber until the head is whole. Only then
+  is a handler's place taken.
+* After an error nothing is read as HTTP any more: where the next request would begin is not known.
+* A body belongs to its handler. What the handler has left of it is read and dropped if that is little; else the connection
+  has to end, since the next request is somewhere behind.
+
+How it waits, writes and ends is in line.py.
+"""
+
+import logging
+from typing import Any, Final
+
+from ..cancel import timeout as time_limit
+from ..errors import Cancelled, ClosedError, FiberKilled
+from ..io.operations import recv_now
+from ..io.socket import socket
+from ..io.stream import Stream
+from ..io.waiting import stand_by
+from ..runtime import yield_now
+from .body import NO_BODY, Body, ChunkedSource, LengthSource
+from .census import BODY, HEAD, KEEP_ALIVE, QUEUED, RUNNING, UPGRADED, WRITING
+from .errors import ClientGoneError, RequestError
+from .exchange import Exchange
+from .head import Head, parse_head
+from .hub import Hub
+from .line import RECEIVE, Line
+
+_log: Final = logging.getLogger("fibers.http")
+
+#: An unread rest of a request's body up to this size (bytes) is read and dropped; a larger one costs the connection.
+SKIPPED: Final = 65_536
+
+
+class Connection(Line):
+    """See the module's text. For the thread of its hub."""
+
+    __slots__ = ("_body_began", "_exchange", "_head", "_raw", "_requests")
+
+    def __init__(self, hub: Hub, sock: socket, address: Any) -> None:
+        super().__init__(hub, sock, address)
+        self._head: Head | None = None  # a request that waits for a handler
+        self._exchange: Exchange | None = None
+        self._raw: Stream | None = None  # below the body of the request
+        self._body_began = 0.0
+        self._requests = 0
+
+    def go_on(self) -> None:
+        head, self._head = self._head, None
+        if head is None or self._handle(head):
+            self._serve()
+
+    def came_too_late(self) -> None:
+        self._refuse(RequestError(408, "the head of the request did not come in time"))
+
+    # -- reading requests -------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        """Serve requests until there is none, or the connection is over."""
+        hub, io = self._hub, self._io
+        pipelined = 0
+        while True:
+            data = self._data
+            end = data.find(b"\r\n\r\n") if data else -1
+            if end < 0:
+                if data and self._too_long():
+                    return
+                received = recv_now(self.sock, RECEIVE)
+                if received is None:
+                    if data:
+                        hub.census.change(self, HEAD)
+                    elif self._requests:
+                        hub.census.change(self, KEEP_ALIVE)
+                    if stand_by(io, io.reading, self):
+                        return
+                elif not received:
+                    self.drop()
+                    return
+                elif data:
+                    self._data = data = bytearray(data) if isinstance(data, bytes) else data
+                    data += received
+                else:
+                    self._data = received
+                continue
+            try:
+                if data.startswith(b"\r\n"):  # an empty line before a request is passed over, as the standard asks
+                    self._data = bytes(data[2:])
+                    if self._data.startswith(b"\r\n"):
+                        raise RequestError(400, "empty lines in the place of a request")
+                    continue
+                head = parse_head(bytes(data[: end + 4]), hub.settings.limits)
+            except RequestError as error:
+                self._refuse(error)
+                return
+            self._data = bytes(data[end + 4 :])
+            if not hub.begin(self):
+                self._head = head
+                hub.census.change(self, QUEUED)
+                return
+            if not self._handle(head):
+                return
+            pipelined += 1
+            if pipelined >= hub.settings.max_pipelined:
+                pipelined = 0
+                yield_now()
+
+    def _too_long(self) -> bool:
+        """Is what has come too long for a head? Then it has been refused."""
+        limits = self._hub.settings.limits
+        if len(self._data) < min(limits.head, limits.line):
+            return False
+        if b"\r\n" not in self._data[: limits.line + 2]:
+            self._refuse(RequestError(414, f"a request line of more than {limits.line} bytes"))
+        elif len(self._data) >= limits.head:
+            self._refuse(RequestError(431, f"a head of more than {limits.head} bytes"))
+        else:
+            return False
+        return True
+
+    # -- handling them ------------------------------------------------------------------------------------------------
+
+    def _handle(self, head: Head) -> bool:
+        """Have the handler answer a request. True if the connection can serve another one now."""
+        hub = self._hub
+        hub.census.change(self, RUNNING)
+        hub.census.requests_total += 1
+        self._requests += 1
+        exchange = self._exchange = Exchange(self, head)
+        try:
+            self._call(exchange)
+        finally:
+            self._exchange = None
+            hub.end()
+        if self.state == UPGRADED:
+            return False
+        if not exchange.whole():
+            self.drop()
+            return False
+        if not self._settle_body(exchange):
+            self._lingering = True
+        elif exchange.last_one:
+            self._lingering = self._lingering or bool(self._data) or not self.quiet()
+            if not self._lingering and self._left is None:
+                self.drop()
+                return False
+        if self._left is not None:
+            hub.census.change(self, WRITING)
+            return self.write_left()
+        if self._lingering:
+            self.linger()
+            return False
+        return True
+
+    def _call(self, exchange: Exchange) -> None:
+        """The handler, and what becomes of its errors."""
+        hub = self._hub
+        seconds = hub.settings.handler_timeout
+        try:
+            if seconds is None:
+                hub.handler(exchange)
+            else:
+                with time_limit(seconds):
+                    hub.handler(exchange)
+            if not exchange.started and exchange._plan is None:
+                _log.error("the handler of %r has returned without a response", exchange.head)
+                exchange.fail(500, "no response")
+            elif not exchange.ended:
+                exchange.end()
+        except RequestError as error:
+            self._lingering = True
+            if not exchange.started:
+                exchange.fail(error.status, error.reason)
+        except (ClientGoneError, ClosedError):
+            self._lingering = False
+        except (Cancelled, FiberKilled):
+            raise
+        except Exception:
+            _log.exception("the handler of %r has failed", exchange.head)
+            if not exchange.started:
+                exchange.fail(500, "the server has failed to answer")
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer what is no proper request, and hear no more."""
+        _log.info("refused a request of %s: %s", self.address, error)
+        self._requests += 1
+        self._data = b""
+        head = Head("GET", "*", (1, 1))
+        self._hub.census.change(self, RUNNING)
+        Exchange(self, head).fail(error.status, error.reason)
+        self._lingering = True
+        if self._left is not None:
+            self._hub.census.change(self, WRITING)
+            self.write_left()
+        else:
+            self.linger()
+
+    # -- the body of a request ------------------------------------------------------------------------------------------
+
+    def body_of(self, exchange: Exchange) -> Body:
+        head = exchange.head
+        if not head.chunked and not head.length:
+            return NO_BODY
+        unread, self._data = bytes(self._data), b""
+        raw = self._raw = Stream(self.sock, unread)
+        limit = self._hub.settings.max_body
+        if limit is not None and head.length > limit:
+            raise RequestError(413, f"a body of more than {limit} bytes")
+        return Body(ChunkedSource(raw) if head.chunked else LengthSource(raw, head.length), self)
+
+    def body_begins(self) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        self._hub.census.change(self, BODY)
+        self._body_began = self._hub.loop.clock()
+        if exchange.head.expects_continue and not exchange.started:
+            self.send([b"HTTP/1.1 100 Continue\r\n\r\n"], False)
+
+    def body_grows(self, received: int) -> None:
+        settings = self._hub.settings
+        if settings.max_body is not None and received > settings.max_body:
+            raise RequestError(413, f"a body of more than {settings.max_body} bytes")
+        if settings.body_rate:
+            took = self._hub.loop.clock() - self._body_began
+            if took > settings.body_timeout and received < settings.body_rate * took:
+                raise RequestError(408, f"a body of less than {settings.body_rate:g} bytes a second")
+
+    def body_ends(self) -> None:
+        self._hub.census.change(self, RUNNING)
+
+    def _settle_body(self, exchange: Exchange) -> bool:
+        """The request is answered: is its body over, so that another one can follow? A short rest is read and dropped."""
+        head = exchange.head
+        if not head.chunked and not head.length:
+            return True
+        if not exchange.body_begun:
+            if head.expects_continue or head.chunked or head.length > SKIPPED or exchange.last_one:
+                return False
+            exchange.head.expects_continue = False
+        body = exchange.body
+        if not body.done:
+            if head.chunked or exchange.last_one or head.length > SKIPPED:
+                return False
+            self._exchange = exchange
+            try:
+                body.read()
+            finally:
+                self._exchange = None
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            self._data = raw.detach()[1]
+        return True
+
+    def ends(self) -> bool:
+        most = self._hub.settings.close_after
+        exchange = self._exchange
+        return (
+            self._hub.stopping
+            or exchange is None
+            or not exchange.head.keep_alive
+            or (most is not None and self._requests >= most)
+        )

@@ -1,0 +1,120 @@
+"""What the connections of one loop have in common: settings, counts, timeouts, and who may run.
+
+Admission. A *worker* is a handler that runs; there are at most `max_handlers` at once. Connections are accepted while
+
+    connections that are not closing  <  max_handlers + factor * (max_handlers - running)
+
+with a factor that may be a fraction, taken exactly: a server whose handlers are all busy takes no more connections than
+it has handlers, and an idle one holds `1 + factor` times as many. (Apache's event MPM documents such a factor and
+truncates it.) A request that has arrived while all are busy waits in a queue, first come, first served.
+
+Each loop has its own hub; nothing in here is for other threads, except to read the counts.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from typing import Any, NamedTuple, Protocol, cast
+
+from ..scheduler import get_scheduler
+from . import census
+from .census import ACCEPTED, CLOSING, HEAD, KEEP_ALIVE, WRITING, Census
+from .head import Limits
+
+
+class Settings(NamedTuple):
+    """What a server allows. Times in seconds, sizes in bytes; None: no limit."""
+
+    limits: Limits = Limits()
+    max_body: int | None = 1 << 30
+    max_handlers: int = 1_000
+    factor: float = 10.0
+    head_timeout: float = 10.0  # to begin a first request; and for the whole head of a request, from its first byte
+    keep_alive_timeout: float = 75.0  # between two requests
+    body_timeout: float = 30.0  # between two pieces of a body
+    body_rate: float = 0.0  # bytes a second that a body must come with, on the average, after `body_timeout`
+    write_timeout: float = 30.0  # in which a client must take something of the response
+    handler_timeout: float | None = None
+    linger: float = 2.0  # in which a client may read the end of a response before the connection is closed
+    max_pipelined: int = 64  # requests in a row that one connection is served before others get their turn
+    close_after: int | None = None  # requests of one connection
+
+
+class Member(census.Member, Protocol):
+    """What a hub needs of a connection."""
+
+    def resume(self) -> None:
+        """A handler is free for the request that waits. Runtime or fiber code; returns at once."""
+
+    def shed(self) -> bool:
+        """Close it if it is idle, and nothing has arrived; True if so."""
+
+
+class Hub:
+    """See the module's text. `changed` is called when there may be room again."""
+
+    __slots__ = (
+        "census", "changed", "context", "handler", "loop", "queued", "root", "running", "scheduler", "settings", "stopping",
+    )  # fmt: skip
+
+    def __init__(self, handler: Callable[[Any], None], settings: Settings) -> None:
+        self.handler = handler
+        self.settings = settings
+        self.scheduler = get_scheduler()
+        self.loop = self.scheduler.loop
+        self.context: Context = copy_context()
+        self.root = self.scheduler.main.root
+        self.census = Census(
+            self.loop,
+            {
+                ACCEPTED: settings.head_timeout,
+                HEAD: settings.head_timeout,
+                WRITING: settings.write_timeout,
+                KEEP_ALIVE: settings.keep_alive_timeout,
+                CLOSING: settings.linger,
+            },
+        )
+        self.running = 0
+        self.queued: deque[Member] = deque()
+        self.stopping = False
+        self.changed: Callable[[], None] | None = None
+
+    # -- admission ----------------------------------------------------------------------------------------------
+
+    def room(self) -> bool:
+        """May another connection be accepted?"""
+        settings, books = self.settings, self.census
+        most = settings.max_handlers + settings.factor * (settings.max_handlers - self.running)
+        return books.open() - books.count(CLOSING) < most
+
+    def begin(self, member: Member) -> bool:
+        """A handler for this connection's request: True if one is free; else the connection waits, and will be run."""
+        if self.running < self.settings.max_handlers:
+            self.running += 1
+            return True
+        self.queued.append(member)
+        return False
+
+    def end(self) -> None:
+        """A handler is done: the next request gets it."""
+        if self.queued:
+            self.queued.popleft().resume()
+        else:
+            self.running -= 1
+            if self.changed is not None:
+                self.changed()
+
+    def leave(self, member: Member) -> None:
+        """The connection is closed. A second call does nothing."""
+        self.census.leave(member)
+        if self.changed is not None:
+            self.changed()
+
+    def shed(self, count: int) -> int:
+        """Close up to `count` idle connections, those first that have been idle longest; how many were closed."""
+        shed = 0
+        for member in self.census.members(KEEP_ALIVE):
+            if shed >= count:
+                break
+            shed += cast(Member, member).shed()
+        return shed

@@ -1,0 +1,79 @@
+"""Queues of connections that all have the same time: the first in is the first whose time is up.
+
+Facts, and what follows. A server gives every idle connection the same minute, and every request the same ten seconds to
+arrive. So the deadlines of one kind come in the order of entering: a dict, which keeps that order and lets go of anything
+in one step, is the whole queue, and one timer stands for all of it. Entering and leaving touch no timer: it looks at the
+front when it fires, and goes on from there. (Apache's event MPM keeps its queues by duration for the same reason.)
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+from ..eventloop.clock import FOREVER
+from ..eventloop.contract import EventLoop
+from ..eventloop.timers import Timer
+
+T = TypeVar("T")
+
+
+class TimeoutQueue(Generic[T]):
+    """Members that have `seconds` (None: no limit) from the moment they enter; then `expired(member)` is called.
+
+    For the thread of `loop`. A member is in the queue at most once. `expired` is runtime code and may not block; if it
+    leaves the member in the queue, its time begins anew.
+    """
+
+    __slots__ = ("_deadlines", "_expired", "_loop", "_timer", "seconds")
+
+    def __init__(self, loop: EventLoop, seconds: float | None, expired: Callable[[T], object]) -> None:
+        self._loop = loop
+        self.seconds = seconds
+        self._expired = expired
+        self._deadlines: dict[T, float] = {}
+        self._timer: Timer | None = None
+
+    def __len__(self) -> int:
+        return len(self._deadlines)
+
+    def __iter__(self) -> Iterator[T]:
+        """The members, the one with the least time left first."""
+        return iter(list(self._deadlines))
+
+    def __contains__(self, member: T) -> bool:
+        return member in self._deadlines
+
+    def enter(self, member: T) -> None:
+        """Its time begins now."""
+        if self.seconds is None:
+            self._deadlines[member] = FOREVER
+            return
+        deadline = self._deadlines[member] = self._loop.clock() + self.seconds
+        if self._timer is None:
+            self._timer = self._loop.schedule(deadline, self)
+
+    def leave(self, member: T) -> None:
+        """It has done what it was given time for. Nothing happens if it is not in here."""
+        self._deadlines.pop(member, None)
+
+    def expire(self, timer: Timer) -> None:
+        """The loop calls this when the time of the first may be up."""
+        if timer is not self._timer:
+            return
+        now, deadlines = self._loop.clock(), self._deadlines
+        while deadlines:
+            member = next(iter(deadlines))
+            if deadlines[member] > now:
+                break
+            self._expired(member)
+            if member in deadlines:
+                self.leave(member)
+                deadlines[member] = now + (self.seconds or 0.0)
+        following: Any = next(iter(deadlines.values()), None)
+        self._timer = None if following is None else self._loop.schedule(following, self)
+
+    def close(self) -> None:
+        """Forget everybody."""
+        self._deadlines.clear()
+        if self._timer is not None:
+            self._loop.unschedule(self._timer)
+            self._timer = None

@@ -1,0 +1,1 @@
+"""Servers: connections accepted in fibers, one loop per thread."""
