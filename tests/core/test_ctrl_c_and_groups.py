@@ -10,12 +10,21 @@ import textwrap
 import pytest
 from support.process import run_python
 
-COMMON = """
+COMMON = '''
 import math, os, signal, threading, time
 import fibers
 
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
+
+def interrupt_when_asleep():
+    """Once all that there is has started, and main's loop sleeps."""
+    loop = fibers.current().scheduler.loop
+    def send():
+        while not loop.asleep:
+            time.sleep(0.001)
+        interrupt()
+    threading.Thread(target=send).start()
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
@@ -27,7 +36,7 @@ def sleeper(name, seconds=1000):
         with fibers.shield():
             fibers.sleep(0.001)
         say(name, "unwound")
-"""
+'''
 
 
 def lines(script: str, logged: str = "") -> list[str]:
@@ -56,7 +65,7 @@ def test_main_waits_and_the_loop_sleeps(where: str) -> None:
             with fibers.TaskGroup() as group:
                 fiber = group.spawn(sleeper, "one")
                 group.spawn(sleeper, "two")
-                threading.Timer(0.05, interrupt).start()
+                interrupt_when_asleep()
                 {WAITS[where]}
         started = time.monotonic()
         try:
@@ -120,8 +129,8 @@ def test_groups_in_fibers_are_unwound_from_outside_in() -> None:
                         group.spawn(sleeper, name)
             finally:
                 say(name, "left")
-        threading.Timer(0.05, interrupt).start()
         try:
+            interrupt_when_asleep()
             with fibers.TaskGroup() as group:
                 group.spawn(branch, "1", 2)
         except KeyboardInterrupt:
@@ -143,8 +152,8 @@ def test_errors_of_fibers_that_unwind_do_not_hide_it() -> None:
                 fibers.sleep(1000)
             finally:
                 raise ValueError("while unwinding")
-        threading.Timer(0.05, interrupt).start()
         try:
+            interrupt_when_asleep()
             with fibers.TaskGroup() as group:
                 group.spawn(fails)
         except KeyboardInterrupt:
@@ -167,8 +176,8 @@ def test_twice_and_the_second_does_not_cut_the_unwinding_short() -> None:
                     interrupt()
                     fibers.sleep(0.05)
                 say("slow unwound")
-        threading.Timer(0.05, interrupt).start()
         try:
+            interrupt_when_asleep()
             with fibers.TaskGroup() as group:
                 group.spawn(slow)
         except KeyboardInterrupt:
@@ -201,10 +210,10 @@ def test_main_waits_for_other_threads(what: str) -> None:
         executor = fibers.ThreadPoolExecutor(1)
         thread = fibers.FiberThread(sleeper, "elsewhere")
         thread.start()
-        threading.Timer(0.05, interrupt).start()
         started = time.monotonic()
         with fibers.open_signal_receiver(signal.SIGUSR1) as signals:
             try:
+                interrupt_when_asleep()
                 {THREADS[what]}
             except KeyboardInterrupt:
                 say("main", time.monotonic() - started < 10)
@@ -226,8 +235,8 @@ def test_groups_of_other_threads_go_on() -> None:
             say("done")
         with fibers.FiberThread() as thread:
             thread.spawn(works)
-            threading.Timer(0.03, interrupt).start()
             try:
+                interrupt_when_asleep()
                 fibers.sleep(20)
             except KeyboardInterrupt:
                 say("main")

@@ -225,7 +225,14 @@ def test_a_block_that_fails_cancels_what_is_left() -> None:
 def test_a_block_that_is_cancelled_while_it_waits_for_the_end() -> None:
     service = Service()
     thread = FiberThread()
-    with fibers.move_on_after(0.05) as scope:
+
+    def cancels() -> None:
+        while not thread._stopping:  # the end of the block has begun
+            fibers.sleep(0.001)
+        scope.cancel()
+
+    fibers.spawn(cancels)
+    with fibers.CancelScope() as scope:
         with thread:
             thread.spawn(service)
             fibers.to_thread(service.started.wait, 20)

@@ -405,14 +405,23 @@ def test_a_result_that_must_not_be_lost_is_called_for_under_a_shield(gate: Gate)
     assert fiber.cancelled()
 
 
-def test_a_deadline_does_the_same(gate: Gate) -> None:
-    fibers.spawn_later(0.03, gate.go.set)
-    with pytest.raises(TimeoutError), fibers.timeout(0.01):
-        fibers.to_thread(gate)
-    assert gate.ended.is_set()
-    with fibers.move_on_after(0.01) as scope:
-        fibers.to_thread(time.sleep, 0.03)
+@pytest.mark.parametrize("scope", [fibers.timeout(3600), fibers.move_on_after(3600)])
+def test_a_deadline_does_the_same(gate: Gate, scope: fibers.CancelScope) -> None:
+    def passes() -> None:
+        gate.entered()
+        scope.deadline = fibers.current_time()
+        fibers.sleep(0.005)
+        gate.go.set()
+
+    fibers.spawn(passes)
+    try:
+        with scope:
+            fibers.to_thread(gate)
+            pytest.fail("not reached")
+    except TimeoutError:
+        assert isinstance(scope, fibers.timeout)
     assert scope.cancelled_caught
+    assert gate.ended.is_set()
     assert fibers.to_thread(int) == 0
 
 
