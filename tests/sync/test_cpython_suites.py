@@ -14,10 +14,11 @@ import pytest
 from fibers import sync
 from fibers.eventloop import BACKEND, DEFAULT
 
-pytestmark = pytest.mark.skipif(
-    BACKEND != DEFAULT,
-    reason="many seconds of sleeping threads; what depends on the loop is in the other files, and this runs on one loop",
-)
+if BACKEND != DEFAULT:
+    pytest.skip(
+        "many seconds of sleeping threads, which say nothing of a loop that the other files do not; run on one loop only",
+        allow_module_level=True,
+    )
 
 lock_tests: Any = pytest.importorskip("test.lock_tests", reason="this Python came without its own test suite")
 test_queue: Any = pytest.importorskip("test.test_queue", reason="this Python came without its own test suite")

@@ -37,7 +37,7 @@ def _hurry(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def rounds(full: int) -> int:
-    return scaled(4 * full, least=100)
+    return scaled(2 * full, least=100)
 
 
 def everywhere(*work: Callable[[], object]) -> list[Any]:
