@@ -53,7 +53,7 @@ from .checks import (
     waiters_of,
 )
 from .clock import FOREVER
-from .contract import EventLoop
+from .contract import EventLoop, has_begun
 from .timers import Timer, TimerTarget
 from .turns import Direction, Handle
 from .waiter import Waiter
@@ -310,11 +310,16 @@ class CheckedLoop(EventLoop):
         if post.ran:
             self.fault("once", f"{post!r}, which was posted once, ran twice")
             return
-        post.ran = True
         self._posts.pop(post, None)
         before, self.phase = self.phase, POSTED
+        post.ran = True  # no call stands between this and the function: a raising handler cannot part them
         try:
             post.function(*post.args)
+        except BaseException as error:
+            if not has_begun(post.function, error):
+                post.ran = False
+                self._posts[post] = None
+            raise
         finally:
             self.phase = before
 

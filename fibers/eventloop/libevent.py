@@ -26,7 +26,7 @@ from collections.abc import Callable
 from typing import Final
 
 from .clock import MONOTONIC, Clock
-from .contract import LoopStats, throw
+from .contract import LoopStats, run_posts, throw
 from .libevent_base import LOOK, WAIT, Base
 from .libevent_binding import EV_PERSIST, EV_READ, VERSION
 from .libevent_files import LibeventDirection, LibeventFiles, LibeventHandle, loops
@@ -204,10 +204,7 @@ class LibeventLoop(LibeventFiles):
             due.popleft()
 
     def _run_inbox(self) -> None:
-        inbox = self._inbox
-        for _ in range(len(inbox)):
-            function, args = inbox.popleft()
-            function(*args)
+        run_posts(self._inbox)
 
     def _recover(self) -> None:
         """Wake every waiter whose event has been collected. (Timers that have, expire in the next turn, which is short.)"""

@@ -26,7 +26,7 @@ from weakref import WeakSet
 
 from . import ownership
 from .clock import MONOTONIC, Clock
-from .contract import LoopStats, throw
+from .contract import LoopStats, run_posts, throw
 from .descriptor import Descriptor
 from .lifetime import LifetimeFiles
 from .pollers import Poller
@@ -219,10 +219,7 @@ class PollingLoop(LifetimeFiles):
             due.popleft()
 
     def _run_inbox(self) -> None:
-        inbox = self._inbox
-        for _ in range(len(inbox)):
-            function, args = inbox.popleft()
-            function(*args)
+        run_posts(self._inbox)
 
     def _recover(self) -> None:
         """A batch of events may be lost: every file counts as ready, every waiter tries again."""
