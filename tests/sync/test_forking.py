@@ -242,3 +242,31 @@ turns = loop.stats.turns
     act = "for _ in range(100):\n    lock.release()\n    lock.acquire()"
     parent = "assert loop.stats.turns == turns, (loop.stats.turns, turns)\nlock.release()\nthread.join(5)\nsay('quiet')"
     assert in_child(setup, act, parent, False) == ["quiet"]
+
+
+def test_what_a_thread_gives_back_in_the_child_does_not_go_to_another_thread_of_the_parent() -> None:
+    setup = """
+sys.setswitchinterval(10)  # between the release and the fork no other thread runs
+lock = fibers.Lock()
+lock.acquire()
+def wait():
+    lock.acquire()
+threads = [threading.Thread(target=wait, name=f"t{number}") for number in range(7)]
+for thread in threads:
+    thread.start()
+    wait_until_parked(thread.name)
+loops = [s.loop for s in fibers.lifecycle.schedulers() if s.main.name != "main of t0" and s.loop.asleep]
+turns = [loop.stats.turns for loop in loops]
+assert len(loops) == 6
+lock.release()
+"""
+    act = "assert not lock.locked()"
+    parent = """
+threads[0].join(5)
+assert [loop.stats.turns for loop in loops] == turns
+for thread in threads[1:]:
+    lock.release()
+    thread.join(5)
+say('quiet')
+"""
+    assert in_child(setup, act, parent, False) == ["quiet"]

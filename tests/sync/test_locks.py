@@ -14,7 +14,7 @@ import pytest
 from support.settling import Oops, settle, started, waiting
 
 import fibers
-from fibers.scheduler import state
+from fibers.scheduler import get_scheduler, state
 
 KINDS: list[Callable[[], Any]] = [
     fibers.Lock,
@@ -468,3 +468,26 @@ def test_waiting_says_so() -> None:
         assert waiting(fiber)
     assert fiber.result(5)
     assert not waiting(fiber)
+
+
+@pytest.mark.parametrize("kind", [fibers.Lock, fibers.Semaphore])
+def test_nothing_is_left_with_fibers_that_the_end_of_their_thread_has_left_behind(kind: Callable[[], Any]) -> None:
+    """One waits, one has been handed the lock and has not run since: nobody waits for what they will never give back."""
+    awaited, handed = kind(), kind()
+    awaited.acquire()
+    handed.acquire()
+
+    def thread() -> None:
+        fibers.spawn(awaited.acquire)
+        fibers.spawn(handed.acquire)
+        settle()
+        handed.release()
+        get_scheduler().close()
+        state.scheduler = None
+
+    plain = threading.Thread(target=thread)
+    plain.start()
+    plain.join(10)
+    assert handed.acquire(False)
+    awaited.release()
+    assert awaited.acquire(False)
