@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -400,6 +401,18 @@ def test_an_event_that_is_set_for_a_moment_is_not_missed() -> None:
     event.set()
     event.clear()
     assert choice.result(5) == (case, None)
+
+
+def test_an_event_that_another_thread_sets() -> None:
+    event = Event()
+    case = event.setting()
+    for _ in range(scaled(2000, least=100)):
+        choices = [parked(select, case, Channel[int]().receiving()) for _ in range(3)]
+        thread = threading.Thread(target=event.set)
+        thread.start()
+        assert [choice.result(5) for choice in choices] == [(case, None)] * 3
+        thread.join()
+        event.clear()
 
 
 def test_other_cases_win_and_leave_no_offer() -> None:
