@@ -245,6 +245,8 @@ def test_a_storm_of_ctrl_c_breaks_no_operation() -> None:
                     return
         over = threading.Event()
         def kill():
+            while not got and not over.wait(0.0005):
+                pass
             while not over.is_set():
                 before = len(interrupts)
                 signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
