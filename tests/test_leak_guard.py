@@ -125,5 +125,5 @@ def test_a_failed_test_is_reported_once(report: str) -> None:
 
 
 def test_prints_backend_scale_and_seed(report: str) -> None:
-    head = r"^fibers: event loop \w+, FIBERS_TEST_SCALE=[\d.]+, FIBERS_TEST_SEED=\d+$"
+    head = r"^fibers: event loop \w+( checked)?, FIBERS_TEST_SCALE=[\d.]+, FIBERS_TEST_SEED=\d+$"
     assert re.search(head, report, re.MULTILINE)

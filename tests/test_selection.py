@@ -119,7 +119,7 @@ def test_it_is_read_once() -> None:
 def test_the_log_says_which_loop_has_started() -> None:
     code = "import logging; logging.basicConfig(level=logging.INFO)\nimport fibers; fibers.sleep(0)"
     for name in USABLE:
-        child = run_python("-c", code, env={"FIBERS_EVENTLOOP": name})
+        child = run_python("-c", code, env={"FIBERS_EVENTLOOP": name, "FIBERS_DEBUG": ""})
         (line,) = child.stderr.splitlines()
         assert line.startswith(f"INFO:fibers.eventloop:fibers is using the {name} event loop")
 

@@ -26,7 +26,7 @@ The rules, as they are named in the errors:
 
 How certain is it? A ContractError is a fault, never bad luck: where a signal handler has raised in the loop, or another
 thread may be in the middle of something, a rule is let pass rather than guessed at. The other way round, what looks at
-all files and timers is done every turn for a thousand of them, every second turn for two thousand, and so on.
+all files and timers is done every turn for 500 of them, every second turn for a thousand, and so on.
 
 The checks are mixed into the class of a loop and do not wrap it, because a handle knows its loop by identity. What a loop
 promises about its poller is checked by CheckedPoller (checked_poller.py).
@@ -63,7 +63,7 @@ _log: Final = logging.getLogger("fibers.eventloop")
 #: Where refusals come from: the modules of this package.
 _HERE: Final = __name__.rpartition(".")[0] + "."
 #: How many files and timers may be looked at in every turn.
-PER_TURN: Final = 1000
+PER_TURN: Final = 500
 #: A timer is lost when it is this late (seconds) …
 LATE: Final = 1.0
 #: … and this many turns have seen it so.

@@ -42,10 +42,14 @@ class _Entry:
 
 
 class CheckedPoller:
-    """Any Poller, checked. What is not a verb is the poller's own."""
+    """Any Poller, checked. What is no part of the contract is the poller's own."""
 
     def __init__(self, poller: Poller) -> None:
         self.poller = poller
+        # Plain attributes, as they are there: a loop reads them between two steps that no signal handler must part.
+        self.name, self.edge_triggered, self.one_shot = poller.name, poller.edge_triggered, poller.one_shot
+        self.READABLE, self.WRITABLE, self.HANGUP = poller.READABLE, poller.WRITABLE, poller.HANGUP
+        self.INVALID, self.MAX_EVENTS = poller.INVALID, poller.MAX_EVENTS
         self._lock = threading.RLock()
         self._entries: dict[int, _Entry] = {}
         self._changed: set[int] = set()  # since the wait began
