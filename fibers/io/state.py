@@ -12,6 +12,7 @@ posted to the loop: a finaliser may run anywhere.
 
 import errno
 import os
+import select
 import threading
 import weakref
 from _socket import SOCK_STREAM
@@ -27,6 +28,8 @@ from typing import Any, Final
 from ..errors import ClosedError
 from ..eventloop import READ, Direction, EventLoop, Handle, ownership
 from ..scheduler import state as thread
+
+_HAS_KQUEUE: Final = hasattr(select, "kqueue")
 
 #: How often a fiber may be served without waiting, on one socket, before it lets others run.
 CREDIT: Final = 256
@@ -44,7 +47,8 @@ class State:
         self.timeout = timeout  # None, 0.0 or seconds, as settimeout has it
         # What a short read proves. TCP (True): the buffer is empty. Unix streams: nothing, since a read stops at passed
         # fds with data behind them; but the kernel can be asked, into this array, for a third of what a failing read
-        # costs. All others (False): nothing.
+        # costs. So it is for TCP where a kqueue may be what waits: it does not tell of urgent data, and a read stops at
+        # the urgent mark. All others (False): nothing.
         self.shortcut = shortcut
         self.credit = CREDIT
         self.watch: _Watch | None = None
@@ -109,9 +113,10 @@ def shortcut_of(sock: Any) -> "bool | array[int]":
     if Raw.type.__get__(sock) != SOCK_STREAM:
         return False
     family = Raw.family.__get__(sock)
-    if family == AF_UNIX:
+    tcp = family in (AF_INET, AF_INET6)
+    if family == AF_UNIX or (tcp and _HAS_KQUEUE):
         return array("i", [0])
-    return family in (AF_INET, AF_INET6)
+    return tcp
 
 
 def empty(state: State) -> bool:

@@ -18,7 +18,8 @@ from typing import Any
 
 from ..cancel import surface
 from ..errors import BusyError, Cancelled, ClosedError
-from ..eventloop import CALLING, CLOSED, FOREVER, TIMED_OUT, Direction
+from ..eventloop import CALLING, FOREVER, TIMED_OUT, Direction
+from ..fiber import Fiber
 from ..scheduler import Scheduler, get_scheduler
 from ..scheduler import state as thread
 from ..standby import Standby
@@ -164,38 +165,73 @@ def by_the_clock(sock: Any, state: State, again: type[OSError], call: Callable[.
     while True:
         if state.handle.closed:  # the pause was over just before
             raise ClosedError("the socket was closed")
+        direction = state.writing
+        calling = direction.holder is None
+        if calling:
+            direction.holder = CALLING  # so that whoever closes the file waits for the call
         try:
             return call(sock, *args)
-        except again as error:
-            if error.errno not in (errno.EAGAIN, errno.ENOBUFS):
+        except OSError as error:
+            if error.errno == errno.EBADF and state.handle.closed:
+                raise ClosedError("the socket was closed") from None
+            if not isinstance(error, again) or error.errno not in (errno.EAGAIN, errno.ENOBUFS):
                 raise
             left = deadline - clock()
             if left <= 0:
                 raise TimeoutError("timed out") from None
+        finally:
+            if calling and direction.holder is CALLING:
+                direction.holder = None
         _pause(scheduler, state, clock() + min(pause, left))
         pause = min(pause * 2, 0.05)
 
 
 def _pause(scheduler: Scheduler, state: State, deadline: float) -> None:
-    """Wait in the writing direction until `deadline`, not for an edge. Raises ClosedError if the file is closed."""
+    """Wait until `deadline`, or until the file is closed or moves. Raises ClosedError if it was closed before."""
     me = scheduler.current
     if me is None:
         raise scheduler.refuse()
     direction = state.writing
     if direction.loop is not scheduler.loop or direction.closed:
         direction = claim(state, direction, scheduler.loop)
-    me.deadline = FOREVER  # the direction's alarm is for others; the pause has a timer of its own
+    pause = _Pause(direction, me)
     try:
-        direction.enqueue(me)
-        outcome = scheduler.park(me, direction, deadline)
-        if outcome is CLOSED:
-            raise ClosedError("the socket was closed")
+        direction.observe(pause)
+        scheduler.park(me, pause, deadline)
     except Cancelled:
         surface(me)
         raise
     finally:
-        if not direction.abandon(me) and direction.holder is me:
-            direction.release()
+        pause.abandon(me)
+        scheduler.in_runtime(direction.unobserve, pause)
+
+
+class _Pause:
+    """Where a fiber waits for its time: beside the turn. In the queue for it, it would be handed a turn that it has no use
+    for, and two of them would hand it to each other for ever.
+    """
+
+    __slots__ = ("_direction", "_fiber")
+
+    def __init__(self, direction: Direction, fiber: Fiber[Any]) -> None:
+        self._direction = direction
+        self._fiber: Fiber[Any] | None = fiber
+
+    def abandon(self, fiber: Fiber[Any]) -> bool:
+        was, self._fiber = self._fiber, None
+        return was is fiber
+
+    def holds(self, fiber: Fiber[Any]) -> bool:
+        return self._fiber is fiber
+
+    def notice(self) -> None:
+        fiber = self._fiber
+        if fiber is not None and self._direction.closed:
+            self._fiber = None
+            fiber.scheduler.ready.append(fiber)
+
+    def __repr__(self) -> str:
+        return f"fd {self._direction.handle.fd} (write, by the clock)"
 
 
 def stand_by(state: State, direction: Direction, standby: Standby) -> bool:

@@ -244,8 +244,8 @@ def test_a_number_that_changes_hands_without_a_word_leaves_the_thread(poller: Kq
             os.close(fd)
 
 
-def test_a_number_that_is_closed_behind_our_back_wakes_both_directions(poller: KqueuePoller, tmp_path: Path) -> None:
-    """Who waits tries, and gets the system's own word for it."""
+def test_a_number_that_is_closed_behind_our_back_wakes_who_waits(poller: KqueuePoller, tmp_path: Path) -> None:
+    """Who waits tries, and gets the system's own word for it. (A select under way may call it readable.)"""
     other = Fifo(tmp_path / "other")
     number = other.reader
     poller.arm(number, READ, 0)
@@ -259,7 +259,6 @@ def test_a_number_that_is_closed_behind_our_back_wakes_both_directions(poller: K
         assert events
         heard |= dict(events)
     assert heard[number] & poller.READABLE
-    assert heard[number] & poller.WRITABLE
     other.close()
 
 

@@ -4,10 +4,11 @@ What is done stands in the rules below, what must hold in support/sim/world.py. 
 under it stands what happened, on the virtual clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from support.scale import scaled
@@ -28,10 +29,15 @@ ACTIONS = ("start", "start", "start", "peer", "peer", "peer", "go_on", "go_on")
 GO_ON = ("nothing", "ready", "turn", "settle", "settle")
 LIMITS = (0.25, 0.5, 1.0, 0.0)  # 0: try once
 TROUBLES = {
-    "interrupt": ["cancel", "kill"],
-    "close": ["close", "close and open", "drop", "drop and open", "steal", "steal and open", "steal and dup and open"],
-    "peer": ["last_words", "last_words", "finish", "fail", "leave", "mark", "boundary"],
-    "disturb": ["hold", "hold", "invent", "strike", "strike", "new loop"],
+    "interrupts": ["cancel", "kill"],
+    "closes": ["close", "close and open", "drop", "drop and open"],
+    "thefts": ["steal", "steal and open", "steal and dup and open"],
+    "ends": ["last_words", "last_words", "finish", "leave"],
+    "errors": ["fail"],
+    "boundaries": ["boundary"],
+    "events": ["hold", "hold", "invent"],
+    "signals": ["strike"],
+    "new loops": ["new loop"],
 }
 
 
@@ -107,9 +113,9 @@ class Machine(RuleBasedStateMachine):
         streams=st.booleans(),
         threads=st.sampled_from(["A", "AAB", "AB"]),
         kinds=few(list(KINDS), 1, 2),
-        timeouts=few(LIMITS, 0, 2),
+        timeouts=few(LIMITS, 0, 3),
         scopes=few(LIMITS[:3], 0, 1),
-        moments=few(ELSEWHEN, 0, 2),
+        moments=few(ELSEWHEN, 0, 3),
         troubles=few(list(TROUBLES), 0, 2),
     )
     @recorded
@@ -206,18 +212,18 @@ class Machine(RuleBasedStateMachine):
             world.restart(thread)
         elif what == "strike":
             world.strike(world.actors[thread])
-        elif what in TROUBLES["interrupt"]:
+        elif what in TROUBLES["interrupts"]:
             world.at(moment, thread, lambda: self._interrupt(slot, what, which, thread))
-        elif what in TROUBLES["close"]:
+        elif what in (*TROUBLES["closes"], *TROUBLES["thefts"]):
             world.at(moment, thread, lambda: self._close(slot, what, thread))
-        elif what in TROUBLES["disturb"]:
+        elif what in TROUBLES["events"]:
             self._disturb(slot, what, which, thread)
-        elif (what == "boundary" and not self.streams) or (
-            what == "mark" and self.streams and world.flavour != "kqueue"
-        ):
-            # A read stops there. Streams tell of the mark, except to a kqueue; on others a short read proves nothing.
-            getattr(self._socket(slot, thread).file, what)()
-        elif what not in ("boundary", "mark"):
+        elif what in TROUBLES["boundaries"]:
+            # A read stops there. Streams are told of it, but for a kqueue; on others a short read proves nothing.
+            if not (self.streams and world.flavour == "kqueue"):
+                file = self._socket(slot, thread).file
+                (file.mark if self.streams else file.boundary)()
+        else:
             world.at(moment, thread, getattr(self._socket(slot, thread).file, what))
 
     def _interrupt(self, slot: str, how: str, which: int, thread: str) -> None:
@@ -234,7 +240,7 @@ class Machine(RuleBasedStateMachine):
             self.world.close(sock, self.world.actors[thread])
         elif how == "drop" and self.world.unused(sock):
             self.world.actors[thread].call(sock.drop)
-        elif how.startswith("steal") and self.world.all_begun(sock):
+        elif how.startswith("steal") and self.world.can_be_stolen(sock):
             self.world.steal(sock, "dup" in how)
         if how.endswith("open"):
             self._socket(slot, thread)
@@ -288,3 +294,76 @@ def test_any_order_of_things() -> None:
     play(scaled(6000, least=300), 50)
     print(f"{Machine.steps} rules were played")
     assert Machine.steps >= STEPS
+
+
+# -- scripts that found something -----------------------------------------------------------------------------------
+
+WORLD: dict[str, Any] = {
+    "flavour": "epoll",
+    "seed": 0,
+    "streams": False,
+    "threads": "A",
+    "kinds": ["recv"],
+    "timeouts": [],
+    "scopes": [],
+    "moments": [],
+    "troubles": [],
+}  # fmt: skip
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    with use_simulated_calls():
+        machine = Machine()
+        yield machine
+        machine.check()
+        machine.teardown()
+
+
+def start(machine: Machine, kind: str, then: str, **values: Any) -> None:
+    machine.start(
+        **{
+            "slot": "a",
+            "thread": "A",
+            "kind": kind,
+            "size": 1,
+            "timeout": None,
+            "scope": None,
+            "fibers": 1,
+            "then": then,
+            **values,
+        }
+    )
+
+
+def test_a_recv_that_is_woken_for_nothing_keeps_its_place(machine: Machine) -> None:
+    """It handed the turn on, and stood behind those who had come later."""
+    machine.begin(**WORLD)
+    start(machine, "recv", "settle")
+    machine.peer(slot="a", thread="A", what="send", count=1, moment="now", delay=0.0, then="settle")
+    start(machine, "recv", "settle", fibers=2)
+    machine.trouble(slot="a", thread="A", what="invent", which=1, moment="now")
+    machine.go_on(thread="A", how="settle", seconds=0.0, looking=False)
+    machine.peer(slot="a", thread="A", what="send", count=1, moment="now", delay=0.0, then="settle")
+
+
+def test_a_recv_that_waits_keeps_its_own_timeout(machine: Machine) -> None:
+    """Woken for nothing, or by a close, it took the timeout that somebody else had set on the socket since."""
+    machine.begin(**WORLD)
+    start(machine, "recv", "settle")
+    machine.peer(slot="a", thread="A", what="send", count=1, moment="now", delay=0.0, then="settle")
+    start(machine, "recv", "settle")
+    start(machine, "recv", "settle", timeout=0.25)
+    machine.trouble(slot="a", thread="A", what="invent", which=1, moment="now")
+    machine.go_on(thread="A", how="settle", seconds=1.0, looking=True)
+    start(machine, "recv", "settle", timeout=0.0)
+    machine.trouble(slot="a", thread="A", what="close", which=0, moment="now")
+
+
+def test_who_tries_by_the_clock_takes_no_turn(machine: Machine) -> None:
+    """Two of them handed the turn that they had no use for to each other, without end."""
+    machine.begin(**WORLD)
+    start(machine, "send by the clock", "ready", size=3, fibers=4)
+    start(machine, "send", "settle", scope=0.25)
+    machine.go_on(thread="A", how="settle", seconds=1.0, looking=True)
+    machine.trouble(slot="a", thread="A", what="close", which=0, moment="now")

@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+#: Does this run stand on a kqueue that its children have only if they get PYTHONPATH? (make test-fake-kqueue)
+FAKE_KQUEUE: Final = os.environ.get("FIBERS_TEST_FAKE_KQUEUE") == "1"
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 

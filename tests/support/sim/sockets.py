@@ -25,7 +25,14 @@ from .kernel import READ, WRITE, SimFile, SimKernel, Units
 from .puppet import run_all
 
 #: What an operation does: its direction.
-KINDS: Final = {"recv": READ, "recv_into": READ, "take one": READ, "send": WRITE, "sendall": WRITE}
+KINDS: Final = {
+    "recv": READ,
+    "recv_into": READ,
+    "take one": READ,
+    "send": WRITE,
+    "sendall": WRITE,
+    "send by the clock": WRITE,
+}
 
 NO_SHORTCUT: Final = 0  # the size for operations of which a short read proves nothing
 
@@ -201,6 +208,11 @@ class Operation:
     def pending(self) -> bool:
         return bool(self.began) and not self.outcome
 
+    @property
+    def in_turn(self) -> bool:
+        """Does it wait for its turn, and for an edge?"""
+        return self.timeout != 0.0 and self.kind != "send by the clock"
+
     def describe(self) -> str:
         text = f"{self!r} of {self.size} on {self.sock} in thread {self.actor}"
         if self.timeout is not None:
@@ -272,6 +284,8 @@ class Operation:
                 self.result = waiting.perform(sock, sock.state, sock.state.reading, NO_SHORTCUT, _read, 1)
             elif self.kind == "send":
                 self.result = operations.send(sock, self.data())
+            elif self.kind == "send by the clock":
+                self.result = waiting.by_the_clock(sock, sock.state, BlockingIOError, _write, self.data())
             else:
                 operations.sendall(sock, self.data())
         except BaseException as error:

@@ -93,8 +93,9 @@ class World:
         """Does no fiber have anything to do with it?"""
         return all(operation.outcome or operation.fiber.done() for operation in self.of(sock))
 
-    def all_begun(self, sock: SimSocket) -> bool:
-        return all(operation.began or operation.fiber.done() for operation in self.of(sock))
+    def can_be_stolen(self, sock: SimSocket) -> bool:
+        """Do all who use it wait in its loop? Nobody else can be told that the number is another's."""
+        return all(each.outcome or each.fiber.done() or (each.began and each.in_turn) for each in self.of(sock))
 
     def of(self, sock: SimSocket) -> list[Operation]:
         return [operation for operation in self.operations if operation.sock is sock]
@@ -227,12 +228,12 @@ class World:
         if outcome == "done":
             self._check_result(operation)
         if outcome in ("done", "error"):
-            # Who tries once does not wait for his turn.
-            overtaken = [each for each in before if each.pending and operation.timeout != 0.0]
+            # Who tries once, or by the clock, does not wait for his turn.
+            overtaken = [each for each in before if each.pending and each.in_turn and operation.in_turn]
             self._expect(not overtaken, f"{what} has overtaken {overtaken}")
         elif outcome == "timeout":
             self._expect(now >= min(operation.deadline, operation.scope_deadline), f"{what} timed out too early")
-            punctual = operation.deadline < self._looking or now == operation.deadline or sock.closed
+            punctual = operation.deadline < self._looking or now - operation.deadline < 1e-6 or sock.closed
             self._expect(punctual, f"{what} timed out {now - operation.deadline} s late")
             # Who had queued behind others until now has no right to touch the file.
             queued = any(each.pending or each.ended_at == now for each in before)
@@ -273,7 +274,7 @@ class World:
     def _check_result(self, operation: Operation) -> None:
         file, what = operation.sock.file, operation.describe()
         if operation.interest == WRITE:
-            if operation.kind == "send":
+            if operation.kind != "sendall":
                 written = file.written.count(operation.data()[:1])
                 self._expect(operation.result == written > 0, f"{what} returned {operation.result}, sent {written}")
             return
@@ -301,7 +302,7 @@ class World:
                 self._check_waiting(operation, what, now)
         for sock in self.sockets:
             if not (sock.closed or sock.gone):
-                threads = {each.actor.name for each in self.of(sock) if each.pending}
+                threads = {each.actor.name for each in self.of(sock) if each.pending and each.in_turn}
                 self._expect(len(threads) < 2, f"threads {sorted(threads)} both wait for {sock}")
         for sock in self.sockets:
             if hasattr(sock, "file"):
@@ -320,12 +321,13 @@ class World:
             ours = [each for each in self.sockets if each.number == sock.number and not each.gone]
             self._expect(not ours, f"{what} waits for number {sock.number}, now that of {ours}")
         else:
-            self._expect(not sock.file.ready(operation.interest), f"{what} waits for {sock.file}, which is ready")
+            ready = operation.in_turn and sock.file.ready(operation.interest)
+            self._expect(not ready, f"{what} waits for {sock.file}, which is ready")
 
     def _check_runs(self, sock: SimSocket) -> None:
         """What one `sendall` writes stays together. (A `send` is one write.)"""
-        once = {each.began for each in self.of(sock) if each.timeout == 0.0}  # they do not wait for their turn
-        runs = [letter for letter, _ in itertools.groupby(byte for byte in sock.file.written if byte not in once)]
+        apart = {each.began for each in self.of(sock) if not each.in_turn}
+        runs = [letter for letter, _ in itertools.groupby(byte for byte in sock.file.written if byte not in apart)]
         self._expect(len(runs) == len(set(runs)), f"writers of {sock.file} are mixed: {bytes(sock.file.written)!r}")
 
     def check_books(self) -> None:
