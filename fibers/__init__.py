@@ -6,9 +6,15 @@ if sys.platform == "win32":
     raise ImportError("fibers runs on POSIX systems only: its event loops have no Windows backend")
 
 from . import deadlock, from_thread, lowlevel, sync
-from .cancel import CancelScope, current_deadline, move_on_after, move_on_at, shield, timeout, timeout_at
-from .channel import Channel
-from .dump import dump
+from .channels.channel import Channel
+from .channels.readiness import readable, writable
+from .channels.selecting import after, default, select
+from .core.cancel import CancelScope, current_deadline, move_on_after, move_on_at, shield, timeout, timeout_at
+from .core.dump import dump
+from .core.fiber import Fiber
+from .core.lifecycle import all_fibers, run
+from .core.local import Local
+from .core.runtime import current, current_time, sleep, spawn, spawn_later, yield_now
 from .errors import (
     BusyError,
     Cancelled,
@@ -21,20 +27,10 @@ from .errors import (
     LoopClosedError,
     OwnershipError,
 )
-from .fiber import Fiber
-from .fiber_thread import FiberThread
 from .from_thread import Portal
-from .futures import ThreadPoolExecutor, as_future, wait_future
-from .gathering import as_completed, gather, wait
-from .group import TaskGroup
-from .lifecycle import all_fibers, run
-from .limiter import CapacityLimiter
-from .local import Local
-from .pools import Pool
-from .readiness import readable, writable
-from .runtime import current, current_time, sleep, spawn, spawn_later, yield_now
-from .selecting import after, default, select
-from .signals import open_signal_receiver
+from .groups.gathering import as_completed, gather, wait
+from .groups.group import TaskGroup
+from .groups.pools import Pool
 from .sync import (
     Barrier,
     BoundedSemaphore,
@@ -53,7 +49,11 @@ from .sync import (
     SimpleQueue,
     WaitGroup,
 )
-from .threads import to_thread
+from .threads.fiber_thread import FiberThread
+from .threads.futures import ThreadPoolExecutor, as_future, wait_future
+from .threads.limiter import CapacityLimiter
+from .threads.signals import open_signal_receiver
+from .threads.to_thread import to_thread
 
 __version__ = "0.1.0.dev0"
 

@@ -26,15 +26,15 @@ import threading
 from _thread import _count as count_threads
 from typing import Any, Final
 
-from .dump import of_thread
+from .core.dump import of_thread
+from .core.fiber import Fiber
+from .core.scheduler import Scheduler, on_new
+from .core.waitqueue import WaitQueue
 from .errors import DeadlockError
 from .eventloop.turns import Direction
-from .fiber import Fiber
-from .group import TaskGroup
-from .scheduler import Scheduler, on_new
-from .waitqueue import WaitQueue
-from .workers import at_rest, under_way
-from .workers import count as count_workers
+from .groups.group import TaskGroup
+from .threads.workers import at_rest, under_way
+from .threads.workers import count as count_workers
 
 _log: Final = logging.getLogger("fibers")
 

@@ -28,12 +28,12 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from .endings import end_of
+from .core.endings import end_of
+from .core.fiber import Fiber
+from .core.scheduler import Scheduler, get_scheduler, state
+from .core.waitqueue import WaitQueue
 from .errors import Cancelled, FiberCancelled, LoopClosedError
-from .fiber import Fiber
-from .scheduler import Scheduler, get_scheduler, state
-from .threads import Call, outlast, worker
-from .waitqueue import WaitQueue
+from .threads.to_thread import Call, outlast, worker
 
 __all__ = ["check_cancelled", "run", "spawn"]
 

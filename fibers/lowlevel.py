@@ -11,12 +11,12 @@ import select
 from collections.abc import Callable
 from typing import Any, Final
 
-from .cancel import surface
+from .core.cancel import surface
+from .core.fiber import Fiber
+from .core.scheduler import get_scheduler
+from .core.waitqueue import WaitQueue
 from .errors import Cancelled, ClosedError
 from .eventloop import CLOSED, FOREVER, READ, TIMED_OUT, WRITE, Direction
-from .fiber import Fiber
-from .scheduler import get_scheduler
-from .waitqueue import WaitQueue
 
 __all__ = ["park", "unpark", "wait_readable", "wait_writable"]
 

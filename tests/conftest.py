@@ -17,7 +17,7 @@ from support.scale import DERANDOMISED, SCALE, SEED, scaled
 import fibers
 import fibers.eventloop
 from fibers.testing import leaks
-from fibers.threads import to_thread
+from fibers.threads.to_thread import to_thread
 
 # A shell that puts a job into the background may hand it SIGINT ignored, and every child inherits that: then no Ctrl-C
 # that a test sends would arrive. A handler of our own is reset to the default in each child.

@@ -14,7 +14,7 @@ from support.process import run_python
 import fibers
 from fibers.errors import LoopClosedError
 from fibers.eventloop import BACKENDS, DEFAULT, available, new_loop
-from fibers.threads import to_thread
+from fibers.threads.to_thread import to_thread
 
 USABLE = [name for name, why_not in available().items() if why_not is None]
 ABSENT = [name for name, why_not in available().items() if why_not is not None]

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from ..core.lifecycle import run as run_fibers
 from ..eventloop import DEFAULT, available, new_loop
-from ..lifecycle import run as run_fibers
 from ..measure.limits import fit
 from ..measure.progress import Progress
 from . import counts, rounds

@@ -12,11 +12,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from ..core.runtime import sleep
 from ..measure.load import Load
 from ..measure.process import Server, ServerEndedError
 from ..measure.progress import Progress
 from ..measure.snapshot import Snapshot
-from ..runtime import sleep
 from .figures import Comparison
 
 #: Seconds of load before the first window of a server: the interpreter adapts to the code that it runs often.

@@ -14,8 +14,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from ..core.lifecycle import run as run_fibers
 from ..eventloop import BACKEND
-from ..lifecycle import run as run_fibers
 from ..measure import syscalls
 from ..measure.limits import fit
 from ..measure.load import Load

@@ -12,13 +12,13 @@ How it waits, writes and ends is in line.py.
 import logging
 from typing import Any, Final
 
-from ..cancel import timeout as time_limit
+from ..core.cancel import timeout as time_limit
+from ..core.runtime import yield_now
 from ..errors import Cancelled, ClosedError, FiberKilled
 from ..io.operations import recv_now
 from ..io.socket import socket
 from ..io.stream import Stream
 from ..io.waiting import stand_by
-from ..runtime import yield_now
 from .body import NO_BODY, Body, ChunkedSource, LengthSource
 from .census import BODY, HEAD, KEEP_ALIVE, QUEUED, RUNNING, UPGRADED, WRITING
 from .errors import ClientGoneError, RequestError

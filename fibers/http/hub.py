@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any, NamedTuple, Protocol, cast
 
-from ..scheduler import get_scheduler
+from ..core.scheduler import get_scheduler
 from . import census
 from .census import ACCEPTED, CLOSING, HEAD, KEEP_ALIVE, WRITING, Census
 from .head import Limits

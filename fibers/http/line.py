@@ -20,14 +20,14 @@ from abc import abstractmethod
 from socket import MSG_DONTWAIT, MSG_PEEK, SHUT_WR
 from typing import Any, Final
 
+from ..core.fiber import Fiber
+from ..core.standby import Standby
 from ..errors import ClosedError
 from ..eventloop.waiter import CLOSED, TIMED_OUT
-from ..fiber import Fiber
 from ..io.operations import recv_now, send_now
 from ..io.socket import socket
 from ..io.state import state_of
 from ..io.waiting import stand_by, stand_down
-from ..standby import Standby
 from .census import ACCEPTED, CLOSING, HEAD, KEEP_ALIVE
 from .errors import ClientGoneError
 from .hub import Hub

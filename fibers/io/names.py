@@ -11,7 +11,7 @@ from functools import lru_cache
 from socket import AF_INET, AF_INET6, AF_UNSPEC, AddressFamily, SocketKind, inet_pton
 from typing import Any
 
-from ..threads import to_thread
+from ..threads.to_thread import to_thread
 
 
 @lru_cache(maxsize=1024)

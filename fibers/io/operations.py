@@ -11,11 +11,11 @@ from collections.abc import Callable
 from socket import AF_UNIX
 from typing import Any, Final
 
-from ..cancel import surface, unsurface
+from ..core.cancel import surface, unsurface
+from ..core.runtime import current
+from ..core.scheduler import state as thread
 from ..errors import Cancelled, ClosedError
 from ..eventloop import CALLING, FOREVER
-from ..runtime import current
-from ..scheduler import state as thread
 from .names import resolve
 from .state import CREDIT, State, adopt, claim, empty, state_of, states
 from .waiting import blocking, by_the_clock, give_way, perform

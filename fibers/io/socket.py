@@ -23,10 +23,10 @@ from socket import EAGAIN, EBADF, EWOULDBLOCK, AddressInfo, MsgFlag, SocketIO  #
 from stat import S_ISREG
 from typing import Any, Self
 
+from ..channels.readiness import finders
+from ..core.scheduler import check_seconds
 from ..errors import ClosedError, OwnershipError
 from ..eventloop import READ, Direction, EventLoop, ownership
-from ..readiness import finders
-from ..scheduler import check_seconds
 from . import connecting, operations
 from . import state as _state
 from .names import getaddrinfo, getfqdn, gethostbyaddr, gethostbyname, gethostbyname_ex, getnameinfo  # noqa: F401

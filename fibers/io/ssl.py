@@ -19,7 +19,7 @@ from ssl import SSLContext as _SSLContext
 from ssl import SSLSocket as _SSLSocket
 from typing import Any
 
-from ..readiness import holders
+from ..channels.readiness import holders
 from . import tls_handshake, tls_sockets
 from . import tls_operations as operations
 from .socket import _GLOBAL_DEFAULT_TIMEOUT, create_connection

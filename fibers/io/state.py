@@ -25,9 +25,9 @@ from socket import AF_INET, AF_INET6, AF_UNIX
 from termios import FIONREAD
 from typing import Any, Final
 
+from ..core.scheduler import state as thread
 from ..errors import ClosedError
 from ..eventloop import READ, Direction, EventLoop, Handle, ownership
-from ..scheduler import state as thread
 
 _HAS_KQUEUE: Final = hasattr(select, "kqueue")
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-from ..cancel import timeout as time_limit
+from ..core.cancel import timeout as time_limit
 from ..errors import BusyError
 
 #: Bytes asked for in one receive, unless more are needed.

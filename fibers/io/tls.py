@@ -39,11 +39,11 @@ from ssl import SSL_ERROR_EOF, MemoryBIO, SSLEOFError, SSLError, SSLWantReadErro
 from time import sleep as sleep_thread
 from typing import Any, Final
 
+from ..core.runtime import sleep
+from ..core.scheduler import get_scheduler
+from ..core.scheduler import state as thread
 from ..errors import ClosedError
 from ..eventloop import Direction, Handle
-from ..runtime import sleep
-from ..scheduler import get_scheduler
-from ..scheduler import state as thread
 from .state import State, empty, states
 
 _recv: Final = Raw.recv

@@ -18,9 +18,9 @@ from ssl import (
 )
 from typing import Any, Final
 
+from ..core.scheduler import state as thread
 from ..errors import ClosedError
 from ..eventloop import CALLING
-from ..scheduler import state as thread
 from . import tls_bound
 from .state import states
 from .tls import OutputBlocked, TlsState, exclusive

@@ -20,9 +20,9 @@ from ssl import SSL_ERROR_EOF, SSL_ERROR_SSL, SSLError, SSLWantReadError
 from typing import Any
 from zlib import crc32
 
+from ..core.scheduler import state as thread
 from ..errors import ClosedError
 from ..eventloop import CALLING
-from ..scheduler import state as thread
 from . import operations, tls_bound
 from .state import State, states
 from .tls import CHUNK, OutputBlocked, TlsState, exclusive

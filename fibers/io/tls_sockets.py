@@ -14,8 +14,8 @@ from _socket import socket as Raw  # noqa: N812
 from ssl import SSLError, SSLSocket
 from typing import Any
 
+from ..core.scheduler import state as thread
 from ..eventloop import Handle
-from ..scheduler import state as thread
 from . import connecting, operations
 from . import state as _state
 from .state import adopt, enter, hand_over, shortcut_of, states

@@ -16,13 +16,13 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
-from ..cancel import surface
+from ..core.cancel import surface
+from ..core.fiber import Fiber
+from ..core.scheduler import Scheduler, get_scheduler
+from ..core.scheduler import state as thread
+from ..core.standby import Standby
 from ..errors import BusyError, Cancelled, ClosedError
 from ..eventloop import CALLING, FOREVER, TIMED_OUT, Direction
-from ..fiber import Fiber
-from ..scheduler import Scheduler, get_scheduler
-from ..scheduler import state as thread
-from ..standby import Standby
 from .state import CREDIT, State, claim, empty
 
 

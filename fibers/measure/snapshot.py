@@ -7,7 +7,7 @@ import json
 import resource
 from typing import NamedTuple, Self
 
-from ..scheduler import get_scheduler
+from ..core.scheduler import get_scheduler
 
 
 class Snapshot(NamedTuple):

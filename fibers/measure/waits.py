@@ -16,8 +16,8 @@ import sys
 from socket import create_connection, create_server
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
 
 #: Bytes asked of `recv`: more than a message has.
 BUFFER = 1 << 16

@@ -17,10 +17,10 @@ import errno
 import logging
 from typing import Any, Final, Protocol
 
+from ..core.runtime import sleep, yield_now
+from ..core.scheduler import get_scheduler
+from ..core.waitqueue import WaitQueue
 from ..io.socket import socket
-from ..runtime import sleep, yield_now
-from ..scheduler import get_scheduler
-from ..waitqueue import WaitQueue
 
 _log: Final = logging.getLogger("fibers.server")
 

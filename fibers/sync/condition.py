@@ -6,9 +6,9 @@ from typing import Any, Final, TypeVar
 
 from greenlet import GreenletExit
 
+from ..core.fiber import Fiber
+from ..core.waitqueue import Giver, WaitQueue
 from ..eventloop.waiter import RETRY
-from ..fiber import Fiber
-from ..waitqueue import Giver, WaitQueue
 from .lock import Lock, RLock
 from .waiting import here, until, wait
 

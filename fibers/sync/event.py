@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from ..choosing import Setting
+from ..core.choosing import Setting
+from ..core.waitqueue import Giver, WaitQueue
 from ..eventloop.waiter import RETRY
-from ..waitqueue import Giver, WaitQueue
 from .waiting import here, until, wait
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from queue import Empty, Full
 from typing import Any, Final
 
+from ..core.fiber import Fiber
+from ..core.waitqueue import WaitQueue
 from ..eventloop.waiter import RETRY, Outcome
-from ..fiber import Fiber
-from ..waitqueue import WaitQueue
 from .lock import Lock
 from .waiting import here, until, wait
 

@@ -16,10 +16,10 @@ from _thread import get_ident
 from types import TracebackType
 from typing import Any, Final
 
+from ..core.fiber import Fiber
+from ..core.scheduler import state
+from ..core.waitqueue import Giver, WaitQueue
 from ..eventloop.waiter import RETRY
-from ..fiber import Fiber
-from ..scheduler import state
-from ..waitqueue import Giver, WaitQueue
 from .waiting import check_timeout, here, until, wait
 
 

@@ -19,10 +19,10 @@ from heapq import heappop, heappush
 from queue import Empty, Full
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
+from ..core.fiber import Fiber
+from ..core.scheduler import state
+from ..core.waitqueue import ENLISTED, Giver, WaitQueue
 from ..eventloop.waiter import RETRY, Outcome
-from ..fiber import Fiber
-from ..scheduler import state
-from ..waitqueue import ENLISTED, Giver, WaitQueue
 from . import hooked
 from .hooked import DONE, PLACE, SHUT, Putters, ShutDown
 from .lock import Lock

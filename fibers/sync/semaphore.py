@@ -6,9 +6,9 @@ A permit that is released while somebody waits goes straight to whoever has wait
 from types import TracebackType
 from typing import Any, Final
 
+from ..core.fiber import Fiber
+from ..core.waitqueue import Giver, WaitQueue
 from ..eventloop.waiter import RETRY
-from ..fiber import Fiber
-from ..waitqueue import Giver, WaitQueue
 from .waiting import check_count, here, until, wait
 
 

@@ -4,10 +4,10 @@ from collections import deque
 from queue import Empty
 from typing import Any, Final, Generic, TypeVar
 
+from ..core.fiber import Fiber
+from ..core.scheduler import state
+from ..core.waitqueue import ENLISTED, Giver, WaitQueue
 from ..eventloop.waiter import RETRY, Outcome
-from ..fiber import Fiber
-from ..scheduler import state
-from ..waitqueue import ENLISTED, Giver, WaitQueue
 from .waiting import again, here, interrupted, until
 
 T = TypeVar("T")

@@ -2,8 +2,8 @@
 
 from typing import Final
 
+from ..core.waitqueue import Giver, WaitQueue
 from ..eventloop.waiter import RETRY
-from ..waitqueue import Giver, WaitQueue
 from .waiting import check_count, here, until, wait
 
 

@@ -29,12 +29,12 @@ from typing import Any
 
 from greenlet import GreenletExit
 
-from ..cancel import surfaces
+from ..core.cancel import surfaces
+from ..core.fiber import Fiber
+from ..core.scheduler import Scheduler, get_scheduler, state
+from ..core.waitqueue import ENLISTED, Giver, WaitQueue
 from ..errors import Cancelled
 from ..eventloop.waiter import RETRY, TIMED_OUT, Outcome
-from ..fiber import Fiber
-from ..scheduler import Scheduler, get_scheduler, state
-from ..waitqueue import ENLISTED, Giver, WaitQueue
 
 
 def here() -> tuple[Scheduler, Fiber[Any]]:

@@ -7,9 +7,9 @@ and at once. How the loop decides that all wait is in virtual.py.
 
 from typing import Protocol
 
+from ..core.scheduler import check_seconds, get_scheduler
 from ..errors import LoopClosedError
 from ..eventloop.clock import FOREVER
-from ..scheduler import check_seconds, get_scheduler
 from .idle import wait_all_parked
 
 

@@ -15,11 +15,11 @@ afterwards.
 from collections.abc import Callable
 from typing import Any
 
+from ..core.fiber import Fiber
+from ..core.scheduler import Scheduler, check_seconds, get_scheduler
+from ..core.waitqueue import WaitQueue
 from ..eventloop.clock import FOREVER
 from ..eventloop.timers import Timer
-from ..fiber import Fiber
-from ..scheduler import Scheduler, check_seconds, get_scheduler
-from ..waitqueue import WaitQueue
 
 
 class _Request:

@@ -24,10 +24,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..dump import awaited
-from ..fiber import Fiber
-from ..lifecycle import all_fibers
-from ..runtime import yield_now
+from ..core.dump import awaited
+from ..core.fiber import Fiber
+from ..core.lifecycle import all_fibers
+from ..core.runtime import yield_now
 
 #: The threads of the worker pool (threads.py) are kept on purpose.
 POOL_PREFIX: Final = "fibers-worker"

@@ -33,14 +33,14 @@ from typing import Any, Final
 
 import pytest
 
-from ..cancel import move_on_after
-from ..dump import picture
+from ..core.cancel import move_on_after
+from ..core.dump import picture
+from ..core.fiber import Fiber
+from ..core.lifecycle import GRACE, all_fibers, end_fibers
+from ..core.runtime import spawn
+from ..core.scheduler import Scheduler, check_seconds, get_scheduler, state
+from ..core.tracebacks import PACKAGE
 from ..errors import DeadlockError
-from ..fiber import Fiber
-from ..lifecycle import GRACE, all_fibers, end_fibers
-from ..runtime import spawn
-from ..scheduler import Scheduler, check_seconds, get_scheduler, state
-from ..tracebacks import PACKAGE
 from .clock import VirtualClock, VirtualClockError
 from .idle import wait_all_parked
 from .leaks import check, describe, take

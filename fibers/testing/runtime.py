@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from ..endings import bury
+from ..core.endings import bury
+from ..core.lifecycle import _close, end_fibers
+from ..core.scheduler import Scheduler, get_scheduler, state
 from ..errors import Cancelled
 from ..eventloop.contract import EventLoop
-from ..lifecycle import _close, end_fibers
-from ..scheduler import Scheduler, get_scheduler, state
 from .clock import VirtualClock
 from .shuffle import shuffle
 from .virtual import new_virtual_loop

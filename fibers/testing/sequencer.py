@@ -12,8 +12,8 @@ name, are trio's.
 
 from types import TracebackType
 
-from ..scheduler import get_scheduler
-from ..waitqueue import WaitQueue
+from ..core.scheduler import get_scheduler
+from ..core.waitqueue import WaitQueue
 
 
 class Sequencer:

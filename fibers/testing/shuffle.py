@@ -25,8 +25,8 @@ from types import TracebackType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from ..fiber import Fiber
-from ..scheduler import Scheduler, get_scheduler
+from ..core.fiber import Fiber
+from ..core.scheduler import Scheduler, get_scheduler
 
 #: How often another fiber is drawn if one may not be moved to the front; then the front stays as it is.
 _DRAWS: Final = 8

@@ -22,15 +22,15 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
-from ..choosing import Choice
-from ..dump import awaited, of_thread
+from ..core.choosing import Choice
+from ..core.dump import awaited, of_thread
+from ..core.scheduler import state
 from ..eventloop import BACKEND, BACKENDS, CHECKED, DEFAULT, _class
 from ..eventloop.checked_polling import CheckedPollingLoop
 from ..eventloop.clock import FOREVER
 from ..eventloop.polling import PollingLoop
 from ..eventloop.turns import Direction
-from ..scheduler import state
-from ..workers import under_way
+from ..threads.workers import under_way
 from .clock import VirtualClock, VirtualClockError
 from .leaks import POOL_PREFIX
 

@@ -16,7 +16,7 @@ from greenlet import getcurrent, greenlet
 from support.scale import SEED, scaled
 
 import fibers
-from fibers.threads import to_thread
+from fibers.threads.to_thread import to_thread
 
 who: ContextVar[str] = ContextVar("who", default="nobody")
 

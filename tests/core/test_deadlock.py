@@ -64,7 +64,9 @@ def test_it_is_found_after_the_last_timer() -> None:
 def test_it_is_found_beside_idle_workers() -> None:
     """Their threads are there, but nothing can come of them."""
     ran = program(
-        "from fibers.threads import to_thread\nto_thread(int)\n" + textwrap.dedent(CYCLE) + "left_fiber.join()"
+        "from fibers.threads.to_thread import to_thread\nto_thread(int)\n"
+        + textwrap.dedent(CYCLE)
+        + "left_fiber.join()"
     )
     assert "DeadlockError" in ran.stderr
 
@@ -169,7 +171,7 @@ def test_fibers_in_groups_far_inside() -> None:
 def test_a_report_with_an_object_that_cannot_be_shown() -> None:
     ran = program(
         """
-        from fibers.waitqueue import WaitQueue
+        from fibers.core.waitqueue import WaitQueue
 
         class Broken:
             def __repr__(self):
@@ -213,7 +215,7 @@ STILL_POSSIBLE = {
         fibers.deadlock.Watch.__call__ = turn
     """,
     "a worker": """
-        from fibers.threads import to_thread
+        from fibers.threads.to_thread import to_thread
         def ask():
             to_thread(int)
             left_fiber.cancel()
@@ -323,7 +325,7 @@ def test_no_alarm_while_something_can_wake_a_fiber(outside: str) -> None:
 
 
 BARE = """
-        from fibers.waitqueue import WaitQueue
+        from fibers.core.waitqueue import WaitQueue
         queue = WaitQueue()
         main = fibers.current()
         queue.add(main, "an event")

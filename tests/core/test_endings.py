@@ -207,12 +207,12 @@ def late():
         except fibers.LoopClosedError:
             print("refused")
 
-atexit.unregister(fibers.lifecycle._at_exit)
+atexit.unregister(fibers.core.lifecycle._at_exit)
 atexit.register(late)
-atexit.register(fibers.lifecycle._at_exit)
+atexit.register(fibers.core.lifecycle._at_exit)
 fibers.sleep(0.001)
 """
-    assert end_of("import fibers.lifecycle\n" + script) == (0, "refused\n" * 4, "")
+    assert end_of("import fibers.core.lifecycle\n" + script) == (0, "refused\n" * 4, "")
 
 
 def test_exit_functions_registered_later_can_still_use_fibers() -> None:

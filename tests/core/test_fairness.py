@@ -16,9 +16,9 @@ import greenlet
 from support.scale import scaled
 
 import fibers
-from fibers.carriers import SWITCHES_PER_TURN
+from fibers.core.carriers import SWITCHES_PER_TURN
+from fibers.core.scheduler import get_scheduler
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
 
 FOREVER = float("inf")
 

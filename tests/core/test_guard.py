@@ -6,7 +6,7 @@ import threading
 import pytest
 from support.scale import scaled
 
-from fibers.guard import Guard
+from fibers.core.guard import Guard
 
 
 def test_one_at_a_time() -> None:

@@ -17,7 +17,7 @@ import pytest
 from support.scale import scaled
 
 import fibers
-from fibers.scheduler import state
+from fibers.core.scheduler import state
 from fibers.testing import VirtualClock
 
 BAD_TIMEOUTS: list[tuple[Any, type[Exception]]] = [

@@ -17,9 +17,9 @@ from greenlet import getcurrent, greenlet
 from support.scale import scaled
 
 import fibers
-from fibers import carriers
-from fibers.carrierpool import IDLE_MAX
-from fibers.scheduler import get_scheduler
+from fibers.core import carriers
+from fibers.core.carrierpool import IDLE_MAX
+from fibers.core.scheduler import get_scheduler
 from fibers.testing import VirtualClock
 
 FOREVER = float("inf")

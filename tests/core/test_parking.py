@@ -15,9 +15,9 @@ import pytest
 from support.scale import scaled
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.eventloop import new_loop
 from fibers.lowlevel import park, unpark
-from fibers.scheduler import get_scheduler
 
 
 def test_unpark_ends_a_park() -> None:

@@ -30,7 +30,7 @@ resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 STORM = """
 import signal, sys
 import fibers
-from fibers.scheduler import get_scheduler
+from fibers.core.scheduler import get_scheduler
 from fibers.io import socket
 
 class Boom(Exception):
@@ -148,7 +148,7 @@ EVERY_POINT = """
 import os, sys
 from concurrent.futures import ThreadPoolExecutor
 import fibers
-from fibers import scheduler as module
+from fibers.core import scheduler as module
 from fibers.io import socket
 
 class Boom(BaseException):

@@ -16,8 +16,8 @@ import pytest
 from support.scale import scaled
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
 
 
 @pytest.fixture

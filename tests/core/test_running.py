@@ -14,8 +14,8 @@ import pytest
 from support.process import run_python
 
 import fibers
+from fibers.core.scheduler import state
 from fibers.eventloop import available, new_loop
-from fibers.scheduler import state
 from fibers.testing import leaks
 
 FOREVER = float("inf")
@@ -239,9 +239,9 @@ def test_stubborn_fibers_are_reported() -> None:
 
 
 STUBBORN = """
-import fibers, fibers.lifecycle
+import fibers, fibers.core.lifecycle
 
-fibers.lifecycle.GRACE = 0.02
+fibers.core.lifecycle.GRACE = 0.02
 
 def stubborn():
     while True:

@@ -14,7 +14,7 @@ from support.virtual import VirtualClock, run_virtual
 
 import fibers
 from fibers import lowlevel
-from fibers.scheduler import get_scheduler
+from fibers.core.scheduler import get_scheduler
 
 FOREVER = float("inf")
 

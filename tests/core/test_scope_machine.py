@@ -20,7 +20,7 @@ from support.virtual import VirtualClock, run_virtual
 
 import fibers
 from fibers import lowlevel
-from fibers.scheduler import get_scheduler
+from fibers.core.scheduler import get_scheduler
 
 FOREVER = float("inf")
 SECONDS = st.sampled_from([8, 5, 3, 2, 1, 0])

@@ -16,8 +16,8 @@ from support.backends import lifetime_only
 from support.scale import scaled
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.eventloop import new_loop
-from fibers.scheduler import get_scheduler
 
 BAD_DURATIONS: list[tuple[Any, type[Exception]]] = [
     (-1, ValueError),

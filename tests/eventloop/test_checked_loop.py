@@ -22,7 +22,7 @@ from fibers.eventloop import FOREVER, MONOTONIC, PollingLoop, available, checked
 from fibers.eventloop.checked_polling import CheckedPollingLoop
 from fibers.eventloop.pollers.poll import PollPoller
 from fibers.eventloop.timers import TimerWheel
-from fibers.threads import to_thread
+from fibers.threads.to_thread import to_thread
 
 
 class Scene:
@@ -816,7 +816,7 @@ def test_new_loop_checks_if_it_is_told_to(kind: Kind) -> None:
 SHOW = """
 import fibers
 from fibers.eventloop import CHECKED, checked
-from fibers.scheduler import get_scheduler
+from fibers.core.scheduler import get_scheduler
 fibers.sleep(0.001)
 print(CHECKED, isinstance(get_scheduler().loop, checked.CheckedLoop))
 """

@@ -15,11 +15,11 @@ from support.process import run_python
 from support.waiting import Target, wait
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.eventloop import CLOSED, available, new_loop
 from fibers.io import socket
 from fibers.io.state import state_of
-from fibers.scheduler import get_scheduler
-from fibers.threads import to_thread
+from fibers.threads.to_thread import to_thread
 
 if available()["libevent"] is not None:
     pytest.skip(f"libevent cannot be used here: {available()['libevent']}", allow_module_level=True)
@@ -248,7 +248,7 @@ SHOW = """
 import fibers
 from fibers.io import socket
 from fibers.io.state import state_of
-from fibers.scheduler import get_scheduler
+from fibers.core.scheduler import get_scheduler
 a, b = socket.socketpair()
 reader = fibers.spawn(a.recv, 10)
 a.settimeout(5)

@@ -26,7 +26,7 @@ from fibers.eventloop import FOREVER, libevent_base, libevent_binding as c
 from fibers.eventloop.libevent import LibeventLoop
 from fibers.eventloop.libevent_base import LOOK, WAIT, Base
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
+from fibers.core.scheduler import get_scheduler
 
 class Waiter:
     outcome = None

@@ -13,9 +13,9 @@ from collections import Counter
 from support.scale import SEED, scaled
 
 import fibers
+from fibers.core.scheduler import SLEEPING, get_scheduler
 from fibers.eventloop import TIMED_OUT
 from fibers.io import socket
-from fibers.scheduler import SLEEPING, get_scheduler
 
 BATCH = 50
 

@@ -15,9 +15,9 @@ from support.loops import lifetime_loops
 from support.waiting import wait, woken
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.eventloop import FOREVER, READ, WRITE, ownership
 from fibers.io import socket as fsocket
-from fibers.scheduler import get_scheduler
 
 pytestmark = lifetime_loops("they count registrations, and know the tables and the poller of such a loop")
 Pair = tuple[socket.socket, socket.socket]

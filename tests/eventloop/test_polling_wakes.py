@@ -10,9 +10,9 @@ from support.scale import SEED, scaled
 
 import fibers
 from fibers import lowlevel
+from fibers.core.scheduler import get_scheduler
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
-from fibers.threads import to_thread
+from fibers.threads.to_thread import to_thread
 
 DELAYS = (None, 0.0, 0.000_01, 0.000_05)
 

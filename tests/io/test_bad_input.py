@@ -13,9 +13,9 @@ import pytest
 from support.process import run_python
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.eventloop import BACKEND, ownership
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_select_refuses_a_high_fd_and_leaves_nothing_half_registered() -> None:
         import fibers
         from fibers.io import socket
         from fibers.eventloop import ownership
-        from fibers.scheduler import get_scheduler
+        from fibers.core.scheduler import get_scheduler
         a, b = socket.socketpair()
         high = socket.socket(fileno=fcntl.fcntl(a.fileno(), fcntl.F_DUPFD_CLOEXEC, 1024))
         stats = get_scheduler().loop.stats

@@ -10,9 +10,9 @@ from support.scale import scaled
 
 import fibers
 from fibers import lowlevel
+from fibers.core.scheduler import get_scheduler
 from fibers.eventloop import ownership
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
 
 Pipe = tuple[int, int]
 

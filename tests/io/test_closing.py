@@ -12,9 +12,9 @@ from support.sockets import Pair, tcp_pair
 
 import fibers
 from fibers import ClosedError
+from fibers.core.scheduler import get_scheduler
 from fibers.eventloop import ownership
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
 
 
 def timed(sock: socket.socket) -> socket.socket:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
 
 IPV6 = socket.has_ipv6 and os.path.exists("/proc/net/if_inet6") and os.path.getsize("/proc/net/if_inet6") > 0
 FAMILIES = pytest.mark.parametrize(

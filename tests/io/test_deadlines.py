@@ -12,9 +12,9 @@ import pytest
 from support.sockets import Pair
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.io import socket
 from fibers.io.state import state_of
-from fibers.scheduler import get_scheduler
 
 
 def compute(seconds: float) -> None:

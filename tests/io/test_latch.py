@@ -15,10 +15,10 @@ from support.backends import lifetime_only
 from support.sockets import Pair, tcp_pair
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.eventloop import BACKEND
 from fibers.io import socket, waiting
 from fibers.io.state import state_of
-from fibers.scheduler import get_scheduler
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import fibers
-from fibers import threads
 from fibers.io import socket
+from fibers.threads import to_thread as threads
 
 
 def spy_on(real: Callable[..., Any], seen: list[str]) -> Callable[..., Any]:

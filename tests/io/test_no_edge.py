@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
 
 if sys.platform != "linux":
     pytest.skip("the backlog of a unix socket is Linux's own", allow_module_level=True)

@@ -26,11 +26,11 @@ from support.scale import scaled
 
 import fibers
 from fibers import OwnershipError
+from fibers.core.scheduler import get_scheduler
 from fibers.eventloop import FOREVER
 from fibers.io import socket
 from fibers.io.state import claim, state_of
-from fibers.scheduler import get_scheduler
-from fibers.threads import to_thread
+from fibers.threads.to_thread import to_thread
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -354,8 +354,8 @@ STRICT = dedent(
     """
     import fibers
     from fibers.io import socket
-    from fibers.scheduler import get_scheduler
-    from fibers.threads import to_thread
+    from fibers.core.scheduler import get_scheduler
+    from fibers.threads.to_thread import to_thread
 
     a, b = socket.socketpair()
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.eventloop import ownership
 from fibers.io import socket as ours
 from fibers.io.state import states
-from fibers.scheduler import get_scheduler
 
 import socket as theirs  # isort: skip
 

@@ -16,9 +16,9 @@ from support.sockets import Pair
 
 import fibers
 from fibers import lowlevel
+from fibers.core.scheduler import get_scheduler
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
-from fibers.threads import to_thread
+from fibers.threads.to_thread import to_thread
 
 FOREVER = float("inf")
 Call = Callable[[], object]

@@ -10,14 +10,14 @@ from support.process import run_python
 from support.sockets import tcp_pair
 
 import fibers
+from fibers.core.fiber import Fiber
+from fibers.core.scheduler import get_scheduler
+from fibers.core.standby import Standby
 from fibers.eventloop import CLOSED, Outcome
-from fibers.fiber import Fiber
 from fibers.io import socket
 from fibers.io.operations import recv_now
 from fibers.io.state import state_of
 from fibers.io.waiting import stand_by, stand_down
-from fibers.scheduler import get_scheduler
-from fibers.standby import Standby
 
 
 class Echo(Standby):
@@ -221,14 +221,14 @@ from fibers.io import socket
 from fibers.io.operations import recv_now
 from fibers.io.state import state_of
 from fibers.io.waiting import stand_by
-from fibers.standby import Standby
-from fibers.waitqueue import WaitQueue
+from fibers.core.standby import Standby
+from fibers.core.waitqueue import WaitQueue
 import subprocess
 from contextvars import copy_context
 
 class Waits(Standby):
     def embody(self):
-        scheduler = fibers.scheduler.get_scheduler()
+        scheduler = fibers.core.scheduler.get_scheduler()
         return fibers.Fiber(scheduler, queue.wake_all, (), copy_context(), None, None, 0)
 
 def sleeper():

@@ -27,7 +27,7 @@ SERVER = dedent(
     import sys
     import fibers
     from fibers.io import socket
-    from fibers.scheduler import get_scheduler
+    from fibers.core.scheduler import get_scheduler
 
     def echo(connection):
         with connection:

@@ -15,11 +15,11 @@ from support.scale import SEED, scaled
 from support.sockets import Pair
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.eventloop import ownership
 from fibers.io import socket
 from fibers.io.state import state_of, states
-from fibers.scheduler import get_scheduler
-from fibers.threads import to_thread
+from fibers.threads.to_thread import to_thread
 
 
 def elsewhere(fn: Callable[..., Any], *args: Any) -> Any:

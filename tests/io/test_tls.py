@@ -14,9 +14,9 @@ from support.process import ROOT, run_python
 from support.tls import TLS12, TLS13, certificates, client_context, needs_openssl, server_context, tls_pair
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.io import Stream, socket, ssl
 from fibers.io.tls_operations import read_now, unsent, write_now
-from fibers.scheduler import get_scheduler
 
 pytestmark = needs_openssl
 

@@ -21,7 +21,7 @@ from support.tls import (
 
 import fibers
 from fibers.io import Stream, socket, ssl
-from fibers.threads import to_thread
+from fibers.threads.to_thread import to_thread
 
 pytestmark = needs_openssl
 

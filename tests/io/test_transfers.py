@@ -10,9 +10,9 @@ from support.scale import SEED, scaled
 from support.sockets import Pair, tcp_pair
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
-from fibers.threads import to_thread
+from fibers.threads.to_thread import to_thread
 
 STREAMS = pytest.mark.parametrize("make", [tcp_pair, socket.socketpair], ids=["tcp", "unix"])
 SIZE = scaled(100_000_000, least=1_000_000)

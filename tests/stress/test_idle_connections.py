@@ -14,10 +14,10 @@ from support.process import environment
 from support.scale import scaled
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.eventloop import BACKEND
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
-from fibers.threads import to_thread
+from fibers.threads.to_thread import to_thread
 
 CLIENTS = dedent(
     """

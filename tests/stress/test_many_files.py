@@ -27,7 +27,7 @@ MANY = LIMIT + dedent(
     import fibers, socket as standard
     from fibers.eventloop import TIMED_OUT
     from fibers.io import socket
-    from fibers.scheduler import SLEEPING, get_scheduler
+    from fibers.core.scheduler import SLEEPING, get_scheduler
 
     def main():
         scheduler = get_scheduler()

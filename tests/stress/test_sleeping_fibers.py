@@ -11,7 +11,7 @@ PROGRAM = dedent(
     """
     import sys
     import fibers
-    from fibers.scheduler import get_scheduler
+    from fibers.core.scheduler import get_scheduler
 
     COUNT, FANOUT = int(sys.argv[1]), 10
     woken = 0

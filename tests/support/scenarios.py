@@ -22,8 +22,8 @@ import fibers
 from fibers import lowlevel
 from fibers.eventloop import ownership
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
-from fibers.threads import to_thread
+from fibers.core.scheduler import get_scheduler
+from fibers.threads.to_thread import to_thread
 from support.loops import BY_NAME
 from support.waiting import Target, Waiter, looks, wait, woken
 """

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.eventloop import BACKEND, PollingLoop, new_loop
-from fibers.scheduler import get_scheduler
 
 T = TypeVar("T")
 

@@ -20,9 +20,9 @@ from support.parking import parked, until_parked
 
 import fibers
 from fibers import Channel, ChannelClosed
-from fibers.guard import guard
-from fibers.passage import CREDIT
-from fibers.scheduler import state
+from fibers.channels.passage import CREDIT
+from fibers.core.guard import guard
+from fibers.core.scheduler import state
 
 
 def outcome(call: Callable[..., Any], *args: Any) -> Any:

@@ -18,8 +18,8 @@ from support.parking import rests
 
 import fibers
 from fibers import Channel, ChannelClosed, FiberCancelled, default, lowlevel, select
-from fibers.choosing import Choice
-from fibers.selecting import dice
+from fibers.channels.selecting import dice
+from fibers.core.choosing import Choice
 
 CHANNELS: Final = 3
 DEFAULT: Final = "default"

@@ -20,8 +20,8 @@ import os, sys
 from concurrent.futures import ThreadPoolExecutor
 import fibers
 from fibers import Channel, ChannelClosed, select, after
-from fibers import scheduler as module
-from fibers.guard import guard
+from fibers.core import scheduler as module
+from fibers.core.guard import guard
 
 class Boom(BaseException):
     pass
@@ -425,7 +425,7 @@ def test_in_a_forked_child_nobody_is_served_who_does_not_exist_there() -> None:
 def test_in_a_forked_child_the_guard_is_free_whoever_held_it() -> None:
     ran = program(
         """
-        from fibers.guard import guard
+        from fibers.core.guard import guard
         entered, leave = threading.Event(), threading.Event()
         def hold():
             with guard:

@@ -16,7 +16,7 @@ from support.scale import SEED, scaled
 
 import fibers
 from fibers import Channel, ChannelClosed, after, select
-from fibers.channel import Sending
+from fibers.channels.channel import Sending
 
 
 class Kick(Exception):

@@ -26,7 +26,7 @@ def settle():
 def wait_until_parked(*names):
     '''Until the main fibers of these threads wait.'''
     while True:
-        mains = {s.main.name: s for s in fibers.lifecycle.schedulers()}
+        mains = {s.main.name: s for s in fibers.core.lifecycle.schedulers()}
         if all(f"main of {n}" in mains and mains[f"main of {n}"].loop.asleep for n in names):
             return
         threading.Event().wait(0.001)
@@ -236,7 +236,7 @@ def wait():
 thread = threading.Thread(target=wait, name="t")
 thread.start()
 wait_until_parked("t")
-loop = next(s.loop for s in fibers.lifecycle.schedulers() if s.main.name == "main of t")
+loop = next(s.loop for s in fibers.core.lifecycle.schedulers() if s.main.name == "main of t")
 turns = loop.stats.turns
 """
     act = "for _ in range(100):\n    lock.release()\n    lock.acquire()"
@@ -255,7 +255,7 @@ threads = [threading.Thread(target=wait, name=f"t{number}") for number in range(
 for thread in threads:
     thread.start()
     wait_until_parked(thread.name)
-loops = [s.loop for s in fibers.lifecycle.schedulers() if s.main.name != "main of t0" and s.loop.asleep]
+loops = [s.loop for s in fibers.core.lifecycle.schedulers() if s.main.name != "main of t0" and s.loop.asleep]
 turns = [loop.stats.turns for loop in loops]
 assert len(loops) == 6
 lock.release()

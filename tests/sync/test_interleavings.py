@@ -12,7 +12,7 @@ from support.settling import settle
 
 import fibers
 
-SOURCES = ("fibers/sync/", "fibers/waitqueue.py")
+SOURCES = ("fibers/sync/", "fibers/core/waitqueue.py")
 
 
 def pair(

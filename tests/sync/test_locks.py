@@ -14,7 +14,7 @@ import pytest
 from support.settling import Oops, settle, started, waiting
 
 import fibers
-from fibers.scheduler import get_scheduler, state
+from fibers.core.scheduler import get_scheduler, state
 
 KINDS: list[Callable[[], Any]] = [
     fibers.Lock,

@@ -21,8 +21,8 @@ import fibers
 import fibers.sync.queue
 import fibers.sync.simplequeue
 import fibers.sync.waiting
-from fibers.fiber import Fiber
-from fibers.waitqueue import WaitQueue
+from fibers.core.fiber import Fiber
+from fibers.core.waitqueue import WaitQueue
 
 #: What a worker's call came to when it came to nothing.
 NOTHING = object()

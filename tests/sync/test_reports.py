@@ -8,7 +8,7 @@ from support.process import run_python
 from support.settling import settle, started
 
 import fibers
-from fibers.dump import picture
+from fibers.core.dump import picture
 
 
 def program(body: str) -> CompletedProcess[str]:

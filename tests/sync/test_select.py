@@ -14,9 +14,9 @@ from support.scale import scaled
 
 import fibers
 from fibers import Channel, ChannelClosed, Event, after, default, select
-from fibers.choosing import Case
-from fibers.scheduler import get_scheduler
-from fibers.selecting import CREDIT, dice
+from fibers.channels.selecting import CREDIT, dice
+from fibers.core.choosing import Case
+from fibers.core.scheduler import get_scheduler
 
 # -- channels
 

@@ -17,10 +17,10 @@ from support.sockets import Pair, tcp_pair
 
 import fibers
 from fibers import Channel, ClosedError, after, default, readable, select, writable
+from fibers.core.scheduler import get_scheduler
 from fibers.eventloop import ownership
 from fibers.io import socket
 from fibers.io.state import states
-from fibers.scheduler import get_scheduler
 
 
 @pytest.fixture(params=["tcp", "unix"])

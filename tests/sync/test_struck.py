@@ -231,7 +231,7 @@ class Raising:
         if self.raised or self.parked:
             return None
         name = frame.f_code.co_filename
-        if "fibers/sync/" in name or name.endswith("fibers/waitqueue.py"):
+        if "fibers/sync/" in name or name.endswith("fibers/core/waitqueue.py"):
             frame.f_trace_opcodes = True
             if event == "call" or (event == "opcode" and self.points.is_one(frame)):
                 self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno} {event} {frame.f_lasti}"

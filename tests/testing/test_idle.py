@@ -8,10 +8,10 @@ from support.scale import scaled
 
 import fibers
 from fibers import lowlevel, testing
+from fibers.core.scheduler import get_scheduler
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
 from fibers.testing import VirtualClock, wait_all_parked
-from fibers.threads import to_thread
+from fibers.threads.to_thread import to_thread
 
 
 def steps(count: int) -> int:

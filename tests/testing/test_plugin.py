@@ -62,7 +62,7 @@ import contextvars, threading, unittest
 import pytest
 import fibers
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
+from fibers.core.scheduler import get_scheduler
 
 var = contextvars.ContextVar("var", default="unset")
 
@@ -209,7 +209,7 @@ def test_virtual_time_in_tests_and_their_fixtures(pytester: pytest.Pytester) -> 
         """
 import pytest
 import fibers
-from fibers.scheduler import get_scheduler
+from fibers.core.scheduler import get_scheduler
 from fibers.testing import VirtualClock
 
 HOUR = 3600
@@ -477,7 +477,7 @@ def test_mode_auto_and_a_time_limit_for_all_where_the_option_beats_the_ini_file(
 import pytest
 import fibers
 from fibers import lowlevel
-from fibers.scheduler import get_scheduler
+from fibers.core.scheduler import get_scheduler
 
 def test_hangs():
     assert fibers.current().name == "test_hangs"

@@ -8,7 +8,7 @@ from support.process import run_python
 
 import fibers
 from fibers import lowlevel, testing
-from fibers.scheduler import get_scheduler, state
+from fibers.core.scheduler import get_scheduler, state
 from fibers.testing import VirtualClock, leaks
 
 
@@ -147,7 +147,7 @@ for attempt in (lambda: testing.run(inner), inner):
     try:
         attempt()
     except KeyboardInterrupt:
-        print("interrupted", signal.getsignal(signal.SIGINT).__self__ is fibers.scheduler.state.scheduler)
+        print("interrupted", signal.getsignal(signal.SIGINT).__self__ is fibers.core.scheduler.state.scheduler)
 """
     child = run_python("-c", script)
     assert child.stdout == "interrupted True\ninterrupted True\n", child.stderr

@@ -11,10 +11,10 @@ from support.scale import SEED, scaled
 
 import fibers
 from fibers import lowlevel, testing
+from fibers.core.scheduler import Scheduler, get_scheduler
 from fibers.io import socket
-from fibers.scheduler import Scheduler, get_scheduler
 from fibers.testing import VirtualClock, shuffle
-from fibers.threads import to_thread
+from fibers.threads.to_thread import to_thread
 
 
 def order_of(count: int, wait: Callable[[int], object]) -> list[int]:

@@ -14,11 +14,11 @@ from support.process import run_python
 
 import fibers
 from fibers import lowlevel, testing
+from fibers.core.scheduler import get_scheduler
 from fibers.eventloop import BACKEND
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
 from fibers.testing import VirtualClock, VirtualClockError, VirtualLoop, virtual
-from fibers.threads import to_thread
+from fibers.threads.to_thread import to_thread
 
 HOUR = 3600.0
 

@@ -10,7 +10,7 @@ COMMON = """
 import os, signal, sys, threading, time, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forks beside threads: that is the test
 import fibers
-from fibers import workers
+from fibers.threads import workers
 signal.alarm(60)
 
 def say(*words):
@@ -134,7 +134,7 @@ def test_a_thread_that_ends_while_its_fiber_waits_for_a_worker() -> None:
         go.set()
         while workers.under_way():
             time.sleep(0.001)
-        say(fibers.to_thread(int), fibers.threads.default_limiter.borrowed)
+        say(fibers.to_thread(int), fibers.threads.to_thread.default_limiter.borrowed)
         """
     )
     assert said == ["blocked to the end", "0 0"]

@@ -12,7 +12,9 @@ from support.scale import scaled
 
 import fibers
 from fibers import FiberThread, LoopClosedError, from_thread
+from fibers.core import lifecycle
 from fibers.io import socket
+from fibers.threads import fiber_thread
 
 
 class Service:
@@ -180,7 +182,7 @@ def test_a_loop_that_cannot_be_made_is_an_error_of_start(monkeypatch: pytest.Mon
     def refuse() -> object:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(fibers.lifecycle, "get_scheduler", lambda loop: refuse())
+    monkeypatch.setattr(lifecycle, "get_scheduler", lambda loop: refuse())
     thread = FiberThread()
     with pytest.raises(OSError, match="Too many open files"):
         thread.start()
@@ -343,7 +345,7 @@ def test_of_too_many_errors_the_oldest_are_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A thread that serves for months must not keep the error of each request until it is joined."""
-    monkeypatch.setattr(fibers.fiber_thread, "ERRORS_MAX", 3)
+    monkeypatch.setattr(fiber_thread, "ERRORS_MAX", 3)
     thread = FiberThread()
 
     def block() -> None:

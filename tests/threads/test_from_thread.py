@@ -16,6 +16,7 @@ from support.scale import SEED, scaled
 
 import fibers
 from fibers import LoopClosedError, Portal, from_thread
+from fibers.core import lifecycle
 
 
 def in_thread(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
@@ -95,10 +96,10 @@ def test_also_one_whose_caller_has_a_loop_of_its_own(target: Target) -> None:
 
 def test_through_a_portal_from_a_plain_thread_without_making_a_loop_there() -> None:
     portal = Portal()
-    before = len(fibers.lifecycle.schedulers())
+    before = len(lifecycle.schedulers())
 
     def plain() -> tuple[int, int]:
-        return portal.run(ident_of_a_fiber_that_waits), len(fibers.lifecycle.schedulers())
+        return portal.run(ident_of_a_fiber_that_waits), len(lifecycle.schedulers())
 
     assert in_thread(plain)() == (threading.get_ident(), before)
 

@@ -14,7 +14,8 @@ import pytest
 from support.scale import scaled
 
 import fibers
-from fibers import threads, workers
+from fibers.threads import to_thread as threads
+from fibers.threads import workers
 
 
 class Gate:

@@ -15,8 +15,8 @@ import pytest
 from support.process import run_python
 from support.scale import SEED, scaled
 
-from fibers import workers
-from fibers.workers import WorkerPool
+from fibers.threads import workers
+from fibers.threads.workers import WorkerPool
 
 
 class Work:
@@ -182,7 +182,7 @@ def test_to_thread_says_so_and_returns_its_token() -> None:
     ran = run_python(
         "-c",
         "import resource, fibers\n"
-        "from fibers import workers\n"
+        "from fibers.threads import workers\n"
         "def fail(*_): raise RuntimeError('cannot')\n"
         "real, workers.start_new_thread = workers.start_new_thread, fail\n"
         "limiter = fibers.CapacityLimiter(1)\n"
@@ -307,7 +307,7 @@ def test_a_finaliser_that_strikes_in_the_middle_of_a_submit_may_submit() -> None
 STRUCK = """
 import random, signal, time
 import fibers
-from fibers import workers
+from fibers.threads import workers
 
 class Struck(Exception): ...
 def strikes(*_):
@@ -346,7 +346,7 @@ for _ in range(10):
         pass
 calls = [fibers.spawn(fibers.to_thread, pow, number, 2) for number in range(100)]
 print([call.result(10) for call in calls] == [number * number for number in range(100)])
-print(fibers.threads.default_limiter.borrowed)
+print(fibers.threads.to_thread.default_limiter.borrowed)
 """
 
 

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
+from ...core.guard import guard
+from ...core.scheduler import check_seconds
+from ...core.waitqueue import WaitQueue
 from ...eventloop.clock import FOREVER, Clock
-from ...guard import guard
-from ...scheduler import check_seconds
-from ...waitqueue import WaitQueue
 
 #: Bytes that fit into a flow, where nothing else is said.
 CAPACITY: Final = 65_536

@@ -21,14 +21,14 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, Final
 
-from ...cancel import as_timeout
+from ...core.cancel import as_timeout
+from ...core.guard import guard
+from ...core.runtime import current, sleep
+from ...core.scheduler import check_seconds, get_scheduler
+from ...core.waitqueue import WaitQueue
 from ...errors import Cancelled, ClosedError
 from ...eventloop.clock import FOREVER, Clock
 from ...eventloop.contract import EventLoop
-from ...guard import guard
-from ...runtime import current, sleep
-from ...scheduler import check_seconds, get_scheduler
-from ...waitqueue import WaitQueue
 from .flow import CAPACITY, Link
 from .operation import BLOCKED, Blocked, Turn, Waiting
 from .socket import MemorySocket, connected, memory_pair

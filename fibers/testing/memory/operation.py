@@ -12,13 +12,13 @@ import os
 from collections.abc import Callable
 from typing import Any, Final, Self, TypeVar
 
-from ...cancel import as_timeout
+from ...core.cancel import as_timeout
+from ...core.fiber import Fiber
+from ...core.guard import guard
+from ...core.scheduler import check_seconds, get_scheduler
+from ...core.waitqueue import WaitQueue
 from ...errors import Cancelled, ClosedError
 from ...eventloop.clock import FOREVER, Clock
-from ...fiber import Fiber
-from ...guard import guard
-from ...scheduler import check_seconds, get_scheduler
-from ...waitqueue import WaitQueue
 
 T = TypeVar("T")
 

@@ -17,11 +17,11 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final
 
+from ...core.guard import guard
+from ...core.runtime import current
+from ...core.scheduler import get_scheduler
 from ...errors import Cancelled
 from ...eventloop.contract import EventLoop
-from ...guard import guard
-from ...runtime import current
-from ...scheduler import get_scheduler
 from .flow import Flow, Link, News
 from .operation import BLOCKED, Blocked, Turn, Waiting
 

@@ -9,9 +9,9 @@ import pytest
 from support.waiting import wait
 
 import fibers
+from fibers.core.scheduler import get_scheduler
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
-from fibers.threads import to_thread
+from fibers.threads.to_thread import to_thread
 
 OnLoop = Callable[..., Any]
 

@@ -13,10 +13,10 @@ from support.sockets import tcp_pair
 
 import fibers
 from fibers import lowlevel
+from fibers.core.scheduler import get_scheduler
 from fibers.eventloop import EventLoop
 from fibers.io import socket
-from fibers.scheduler import get_scheduler
-from fibers.threads import to_thread
+from fibers.threads.to_thread import to_thread
 
 OnLoop = Callable[..., Any]
 

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 import fibers
+from fibers.core.scheduler import Scheduler, get_scheduler
 from fibers.eventloop import TIMED_OUT, PollingLoop
-from fibers.scheduler import Scheduler, get_scheduler
 
 from .kernel import READ, SimKernel
 from .poller import SimPoller

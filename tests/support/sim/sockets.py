@@ -12,13 +12,13 @@ from typing import Any, Final
 from unittest import mock
 
 import fibers
+from fibers.core.fiber import Fiber
+from fibers.core.scheduler import get_scheduler
+from fibers.core.scheduler import state as thread
 from fibers.errors import Cancelled, ClosedError, FiberKilled, OwnershipError
 from fibers.eventloop import FOREVER, Handle
-from fibers.fiber import Fiber
 from fibers.io import operations, waiting
 from fibers.io.state import State, _let_go, states
-from fibers.scheduler import get_scheduler
-from fibers.scheduler import state as thread
 
 from .actor import Actor
 from .kernel import READ, WRITE, SimFile, SimKernel, Units

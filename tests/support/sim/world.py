@@ -19,9 +19,9 @@ import itertools
 from collections.abc import Callable
 from typing import Final
 
+from fibers.core.fiber import Fiber
 from fibers.eventloop import FOREVER, Direction, ownership
 from fibers.eventloop.timers import Timer
-from fibers.fiber import Fiber
 
 from .actor import Actor
 from .kernel import FIRST, READ, UNITS, WRITE, SimKernel

@@ -35,10 +35,10 @@ from weakref import WeakSet
 
 from greenlet import GreenletExit, getcurrent
 
+from ..errors import Cancelled, FiberKilled
+from ..eventloop.contract import EventLoop
+from ..eventloop.waiter import RETRY, Outcome
 from .carrierpool import IDLE_MAX, SHRINK_EVERY, CarrierPool
-from .errors import Cancelled, FiberKilled
-from .eventloop.contract import EventLoop
-from .eventloop.waiter import RETRY, Outcome
 from .fiber import INTERRUPTED, Fiber, Place, Report
 from .tracebacks import trim
 

@@ -23,14 +23,14 @@ from typing import Any, Final, TypeVar
 
 from greenlet import GreenletExit
 
-from .cancel import as_timeout
-from .choosing import CLOSED, ENTERING, NOTHING, TAKEN, WAITED, WAITING, Case, Choice, PassingCase
-from .errors import Cancelled, ChannelClosed, OwnershipError
-from .eventloop.clock import FOREVER
-from .eventloop.waiter import TIMED_OUT
-from .fiber import Fiber
-from .guard import guard
-from .scheduler import Scheduler, check_seconds, get_scheduler, state
+from ..core.cancel import as_timeout
+from ..core.choosing import CLOSED, ENTERING, NOTHING, TAKEN, WAITED, WAITING, Case, Choice, PassingCase
+from ..core.fiber import Fiber
+from ..core.guard import guard
+from ..core.scheduler import Scheduler, check_seconds, get_scheduler, state
+from ..errors import Cancelled, ChannelClosed, OwnershipError
+from ..eventloop.clock import FOREVER
+from ..eventloop.waiter import TIMED_OUT
 
 C = TypeVar("C", bound=Case)
 

@@ -29,16 +29,16 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from weakref import WeakSet
 
-from .cancel import CancelScope
+from ..core.cancel import CancelScope
+from ..core.endings import end_of
+from ..core.fiber import Fiber, Report
+from ..core.lifecycle import GRACE
+from ..core.lifecycle import run as run_fibers
+from ..core.scheduler import state
+from ..errors import LoopClosedError
+from ..from_thread import Portal, make, send
 from .completion import Completion, Outside
-from .endings import end_of
-from .errors import LoopClosedError
-from .fiber import Fiber, Report
-from .from_thread import Portal, make, send
-from .lifecycle import GRACE
-from .lifecycle import run as run_fibers
-from .scheduler import state
-from .threads import outlast
+from .to_thread import outlast
 
 T = TypeVar("T")
 

@@ -25,11 +25,11 @@ from typing import Any, Final, TypeVar
 
 from greenlet import GreenletExit
 
-from .cancel import LEFT, CancelScope
-from .errors import Cancelled, DeadlockError, FiberKilled
-from .fiber import Cancellation, Fiber, Report, Scope, cancelling
-from .scheduler import Scheduler, get_scheduler, state
-from .waitqueue import WaitQueue
+from ..core.cancel import LEFT, CancelScope
+from ..core.fiber import Cancellation, Fiber, Report, Scope, cancelling
+from ..core.scheduler import Scheduler, get_scheduler, state
+from ..core.waitqueue import WaitQueue
+from ..errors import Cancelled, DeadlockError, FiberKilled
 
 T = TypeVar("T")
 

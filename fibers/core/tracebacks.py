@@ -14,7 +14,7 @@ from types import CodeType
 from typing import Final
 
 #: What the file names of this package begin with.
-PACKAGE: Final = os.path.join(os.path.dirname(__file__), "")
+PACKAGE: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 #: Errors that are looked at, of those that an error has come with.
 _LONGEST_CHAIN: Final = 100
 

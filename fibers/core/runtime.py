@@ -10,8 +10,8 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from .eventloop.clock import FOREVER
-from .eventloop.waiter import TIMED_OUT
+from ..eventloop.clock import FOREVER
+from ..eventloop.waiter import TIMED_OUT
 from .fiber import Fiber
 from .scheduler import SLEEPING, check_seconds, get_scheduler, state
 

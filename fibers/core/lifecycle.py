@@ -22,11 +22,11 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
+from ..errors import Cancelled, LoopClosedError
+from ..eventloop.contract import EventLoop
 from .cancel import shield
 from .carriers import _log
 from .endings import bury, forsake
-from .errors import Cancelled, LoopClosedError
-from .eventloop.contract import EventLoop
 from .fiber import Fiber
 from .scheduler import Scheduler, get_scheduler, on_new, state
 

@@ -17,14 +17,14 @@ receives. The plain cases are written out: a partner of the same thread waits, t
 from _thread import get_ident
 from typing import Any, Final, Generic, Self, TypeVar
 
-from .choosing import CLOSED, NOTHING, TAKEN, Choice, Offer, PassingCase
-from .errors import ChannelClosed
-from .eventloop.clock import FOREVER
-from .eventloop.waiter import TIMED_OUT, Outcome
-from .fiber import Fiber
-from .guard import guard
+from ..core.choosing import CLOSED, NOTHING, TAKEN, Choice, Offer, PassingCase
+from ..core.fiber import Fiber
+from ..core.guard import guard
+from ..core.scheduler import get_scheduler, state
+from ..errors import ChannelClosed
+from ..eventloop.clock import FOREVER
+from ..eventloop.waiter import TIMED_OUT, Outcome
 from .passage import CREDIT, Passage, enter, somebody, survives
-from .scheduler import get_scheduler, state
 
 T = TypeVar("T")
 

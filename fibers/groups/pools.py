@@ -23,12 +23,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context
 from typing import Any, Generic, TypeVar
 
-from .errors import Cancelled, FiberKilled
-from .eventloop.waiter import TIMED_OUT
-from .fiber import Fiber, surface
+from ..core.fiber import Fiber, surface
+from ..core.scheduler import get_scheduler
+from ..core.waitqueue import WaitQueue
+from ..errors import Cancelled, FiberKilled
+from ..eventloop.waiter import TIMED_OUT
 from .group import TaskGroup
-from .scheduler import get_scheduler
-from .waitqueue import WaitQueue
 
 T = TypeVar("T")
 

@@ -24,13 +24,13 @@ from weakref import ref
 
 from greenlet import GreenletExit
 
-from .cancel import as_timeout
-from .choosing import CLOSED, NOTHING, TAKEN, Offer, claim
-from .errors import Cancelled
-from .fiber import Fiber
-from .guard import guard
-from .scheduler import Scheduler, state
-from .waitqueue import WaitQueue
+from ..core.cancel import as_timeout
+from ..core.choosing import CLOSED, NOTHING, TAKEN, Offer, claim
+from ..core.fiber import Fiber
+from ..core.guard import guard
+from ..core.scheduler import Scheduler, state
+from ..core.waitqueue import WaitQueue
+from ..errors import Cancelled
 
 T = TypeVar("T")
 

@@ -17,14 +17,14 @@ from typing import Any, Final, TypeVar
 
 from greenlet import getcurrent
 
+from ..errors import Cancelled, LoopClosedError, OwnershipError
+from ..eventloop import new_loop
+from ..eventloop.clock import FOREVER
+from ..eventloop.contract import EventLoop
+from ..eventloop.turns import Direction
+from ..eventloop.waiter import TIMED_OUT
 from .carriers import Carriers
 from .endings import Finishing, bury, call_back, end_of, give_back
-from .errors import Cancelled, LoopClosedError, OwnershipError
-from .eventloop import new_loop
-from .eventloop.clock import FOREVER
-from .eventloop.contract import EventLoop
-from .eventloop.turns import Direction
-from .eventloop.waiter import TIMED_OUT
 from .fiber import Cancellation, Fiber, Scope, cancelling, surface
 from .tracebacks import PACKAGE
 

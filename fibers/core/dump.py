@@ -10,7 +10,7 @@ import sys
 from types import FrameType
 from typing import Any, Final, TextIO
 
-from .eventloop.turns import READ, Direction
+from ..eventloop.turns import READ, Direction
 from .fiber import Fiber
 from .lifecycle import schedulers
 from .scheduler import Scheduler

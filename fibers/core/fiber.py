@@ -31,10 +31,10 @@ from weakref import WeakSet
 
 from greenlet import greenlet as Greenlet  # noqa: N812
 
-from .errors import Cancelled, FiberCancelled, FiberKilled
-from .eventloop.clock import FOREVER
-from .eventloop.timers import Timer
-from .eventloop.waiter import TIMED_OUT, Outcome
+from ..errors import Cancelled, FiberCancelled, FiberKilled
+from ..eventloop.clock import FOREVER
+from ..eventloop.timers import Timer
+from ..eventloop.waiter import TIMED_OUT, Outcome
 
 _log: Final = logging.getLogger("fibers")
 

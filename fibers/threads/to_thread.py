@@ -25,12 +25,12 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
-from .errors import Cancelled
-from .fiber import Fiber
-from .lifecycle import end_thread
+from ..core.fiber import Fiber
+from ..core.lifecycle import end_thread
+from ..core.scheduler import Scheduler, get_scheduler, state
+from ..core.waitqueue import WaitQueue
+from ..errors import Cancelled
 from .limiter import CapacityLimiter
-from .scheduler import Scheduler, get_scheduler, state
-from .waitqueue import WaitQueue
 from .workers import knows, shared
 
 _log: Final = logging.getLogger("fibers")

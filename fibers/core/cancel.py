@@ -32,8 +32,8 @@ from typing import Any, Final, Self
 
 from greenlet import GreenletExit
 
-from .errors import Cancelled
-from .eventloop.clock import FOREVER
+from ..errors import Cancelled
+from ..eventloop.clock import FOREVER
 from .fiber import Cancellation, Fiber, Scope, cancelling
 from .fiber import as_timeout as as_timeout
 from .fiber import surface as surface

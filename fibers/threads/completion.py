@@ -9,9 +9,9 @@ from _thread import LockType, allocate_lock
 from collections import deque
 from typing import Any
 
-from .eventloop.waiter import TIMED_OUT
-from .scheduler import Scheduler, check_seconds, state
-from .waitqueue import WaitQueue
+from ..core.scheduler import Scheduler, check_seconds, state
+from ..core.waitqueue import WaitQueue
+from ..eventloop.waiter import TIMED_OUT
 
 
 class Outside(WaitQueue):

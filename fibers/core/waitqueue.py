@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
-from .eventloop.waiter import Outcome
+from ..eventloop.waiter import Outcome
 from .fiber import Fiber
 
 #: What `pop` finds of a fiber that is gone.

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from io import UnsupportedOperation
 from typing import Any, Final
 
-from .choosing import NOTHING, Case, Choice, Offer
-from .errors import ClosedError
-from .eventloop import FOREVER, READ, WRITE, Direction, EventLoop
-from .fiber import Fiber
-from .lowlevel import _Close, _nothing, _ready
+from ..core.choosing import NOTHING, Case, Choice, Offer
+from ..core.fiber import Fiber
+from ..errors import ClosedError
+from ..eventloop import FOREVER, READ, WRITE, Direction, EventLoop
+from ..lowlevel import _Close, _nothing, _ready
 
 #: Asked for each file, with the interest and the loop in which it is to be waited for: the direction to observe, None if
 #: this is not one of theirs. May raise ClosedError.

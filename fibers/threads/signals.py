@@ -34,12 +34,12 @@ from types import FrameType, TracebackType
 from typing import Any, Final, Self
 from weakref import WeakSet
 
-from .cancel import as_timeout
+from ..core.cancel import as_timeout
+from ..core.scheduler import get_scheduler, undisturbed
+from ..core.waitqueue import WaitQueue
+from ..errors import Cancelled
+from ..eventloop.waiter import TIMED_OUT
 from .completion import Outside
-from .errors import Cancelled
-from .eventloop.waiter import TIMED_OUT
-from .scheduler import get_scheduler, undisturbed
-from .waitqueue import WaitQueue
 
 #: What cannot be received, and why.
 _REFUSED: Final = {

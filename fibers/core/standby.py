@@ -14,8 +14,8 @@ io/waiting.py has the way into the wait (`stand_by`) and out of it (`stand_down`
 from abc import ABC, abstractmethod
 from typing import Any, Final
 
-from .eventloop.clock import FOREVER
-from .eventloop.waiter import Outcome
+from ..eventloop.clock import FOREVER
+from ..eventloop.waiter import Outcome
 from .fiber import Fiber
 
 

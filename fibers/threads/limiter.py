@@ -19,9 +19,9 @@ from types import TracebackType
 from typing import Any, Final
 from weakref import WeakSet
 
-from .fiber import Fiber
-from .scheduler import get_scheduler, state, undisturbed
-from .waitqueue import WaitQueue
+from ..core.fiber import Fiber
+from ..core.scheduler import get_scheduler, state, undisturbed
+from ..core.waitqueue import WaitQueue
 
 
 class CapacityLimiter:

@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
-from .endings import forget_watch
-from .errors import Cancelled
-from .eventloop.waiter import TIMED_OUT
-from .fiber import Fiber, surface, surfaces
-from .scheduler import get_scheduler
-from .waitqueue import WaitQueue
+from ..core.endings import forget_watch
+from ..core.fiber import Fiber, surface, surfaces
+from ..core.scheduler import get_scheduler
+from ..core.waitqueue import WaitQueue
+from ..errors import Cancelled
+from ..eventloop.waiter import TIMED_OUT
 
 T = TypeVar("T")
 

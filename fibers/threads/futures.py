@@ -27,13 +27,13 @@ from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 from weakref import WeakSet
 
-from .cancel import as_timeout
+from ..core.cancel import as_timeout
+from ..core.fiber import Fiber
+from ..core.scheduler import state, undisturbed
+from ..core.waitqueue import WaitQueue
+from ..errors import Cancelled, FiberCancelled
 from .completion import Completion, Outside
-from .errors import Cancelled, FiberCancelled
-from .fiber import Fiber
-from .scheduler import state, undisturbed
-from .threads import cut, outlast
-from .waitqueue import WaitQueue
+from .to_thread import cut, outlast
 from .workers import NEVER, WorkerPool, knows
 
 _log: Final = logging.getLogger("concurrent.futures")  # where users of executors look
