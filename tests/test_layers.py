@@ -53,6 +53,7 @@ FLOORS = [
             "core/guard",
             "core/carrierpool",
             "core/tracebacks",
+            "core/courtesy",
             "core/choosing",
             "core/carriers",
             "core/endings",

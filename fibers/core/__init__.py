@@ -6,6 +6,7 @@
     guard        the one lock for changes of several steps
     carrierpool  the greenlets that run fibers, and are used again
     tracebacks   without the frames of this package
+    courtesy     a busy loop lets other threads have the interpreter
     choosing     what `select` and its cases agree upon
     carriers     a carrier's life: next fiber, its end, what is thrown into it
     endings      who is told that a fiber has ended

@@ -39,6 +39,7 @@ from ..errors import Cancelled, FiberKilled
 from ..eventloop.contract import EventLoop
 from ..eventloop.waiter import RETRY, Outcome
 from .carrierpool import IDLE_MAX, SHRINK_EVERY, CarrierPool
+from .courtesy import PATIENCE, Courtesy
 from .fiber import INTERRUPTED, Fiber, Place, Report
 from .tracebacks import trim
 
@@ -46,8 +47,6 @@ _log: Final = logging.getLogger("fibers")
 
 #: A fiber that never waits gives way to the kernel wait after this many switches, or sooner if these take long.
 SWITCHES_PER_TURN: Final = 61
-#: How long (seconds) the switches between two kernel waits may take before their number is cut.
-PATIENCE: Final = 0.005
 
 
 class Carriers(CarrierPool):
@@ -57,6 +56,8 @@ class Carriers(CarrierPool):
 
     __slots__ = (
         "_allowed",
+        "_courtesy",
+        "_paused",
         "_reports",
         "_since",
         "budget",
@@ -81,7 +82,8 @@ class Carriers(CarrierPool):
         self.struck = False  # a signal handler has raised in runtime code at some time
         self.budget = self._allowed = SWITCHES_PER_TURN
         self._since: float | None = None
-        self.now = loop.clock()
+        self.now = self._paused = loop.clock()
+        self._courtesy = Courtesy()
         # Called in runtime mode before the loop may sleep; it may make fibers ready. One callable: who wants to be called
         # as well puts his own here, which calls the one that was there when he is done, and in the end puts that back.
         self.on_idle: Callable[[], object] | None = None
@@ -167,7 +169,7 @@ class Carriers(CarrierPool):
         loop = self.loop
         if block:
             self._allowed, self._since = SWITCHES_PER_TURN, None
-            self.now = loop.clock()
+            self.now = now = loop.clock()
             if self.on_idle is not None:
                 self.on_idle()
         else:
@@ -179,6 +181,9 @@ class Carriers(CarrierPool):
                 fit = self._allowed * PATIENCE / max(now - since, 1e-9)
                 self._allowed = max(1, int(fit)) if fit < SWITCHES_PER_TURN else SWITCHES_PER_TURN
         self.budget = self._allowed
+        if now - self._paused >= PATIENCE:
+            self._paused = now
+            self._courtesy.pause()
         loop.turn(block)
         idle = len(self.idle)
         if idle:

@@ -150,13 +150,13 @@ def one_run(number):
         booms = pool.submit(run).result(60)
     return booms + came_out
 
-fibers.selecting.dice.seed(0)
+fibers.channels.selecting.dice.seed(0)
 one_run(-1)
 total = points
 start, step = int(sys.argv[1]), int(sys.argv[2])
 struck = lost = 0
 for number in range(1 + start, total + 1, step):
-    fibers.selecting.dice.seed(0)
+    fibers.channels.selecting.dice.seed(0)
     arrived = one_run(number)
     struck += where != ""  # the number of points varies a little with the time that passes
     lost += (where != "") - arrived
