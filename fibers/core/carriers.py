@@ -57,7 +57,6 @@ class Carriers(CarrierPool):
     __slots__ = (
         "_allowed",
         "_courtesy",
-        "_paused",
         "_reports",
         "_since",
         "budget",
@@ -82,7 +81,7 @@ class Carriers(CarrierPool):
         self.struck = False  # a signal handler has raised in runtime code at some time
         self.budget = self._allowed = SWITCHES_PER_TURN
         self._since: float | None = None
-        self.now = self._paused = loop.clock()
+        self.now = loop.clock()
         self._courtesy = Courtesy()
         # Called in runtime mode before the loop may sleep; it may make fibers ready. One callable: who wants to be called
         # as well puts his own here, which calls the one that was there when he is done, and in the end puts that back.
@@ -175,15 +174,13 @@ class Carriers(CarrierPool):
         else:
             # How long the switches since the last such turn took tells how many of them fit into PATIENCE.
             self.now = now = loop.clock()
-            since = self._since
-            self._since = now
+            since, self._since = self._since, now
             if since is not None:
                 fit = self._allowed * PATIENCE / max(now - since, 1e-9)
                 self._allowed = max(1, int(fit)) if fit < SWITCHES_PER_TURN else SWITCHES_PER_TURN
         self.budget = self._allowed
-        if now - self._paused >= PATIENCE:
-            self._paused = now
-            self._courtesy.pause()
+        if now >= self._courtesy.due:
+            self._courtesy.pause(now)
         loop.turn(block)
         idle = len(self.idle)
         if idle:

@@ -28,17 +28,19 @@ _FREE_THREADED: Final = not getattr(sys, "_is_gil_enabled", lambda: True)()
 class Courtesy:
     """What one thread has taken of the interpreter. For the thread itself."""
 
-    __slots__ = ("_cpu", "_wall")
+    __slots__ = ("_cpu", "_wall", "due")
 
     def __init__(self) -> None:
+        self.due = 0.0  # when to call `pause` again, by the clock of its caller
         self._wall = monotonic()
         self._cpu = thread_time()
 
-    def pause(self) -> bool:
-        """To be called every `PATIENCE` or so: sleep for a moment if the thread has been busy since. True if it did.
+    def pause(self, now: float) -> bool:
+        """To be called from `due` on: sleep for a moment if the thread has been busy since the last call. True if it did.
 
         A signal handler may raise in it.
         """
+        self.due = now + PATIENCE
         if _FREE_THREADED or not count_threads():
             return False
         wall, cpu = monotonic(), thread_time()

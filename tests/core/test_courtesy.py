@@ -42,10 +42,10 @@ def burn(seconds: float) -> None:
 def test_who_was_busy_pauses_and_who_has_waited_does_not(pauses: list[float], company: threading.Thread) -> None:
     mine = Courtesy()
     burn(PATIENCE)
-    assert mine.pause()
+    assert mine.pause(0.0)
     assert pauses == [courtesy.MOMENT]
     threading.Event().wait(4 * PATIENCE)
-    assert not mine.pause()
+    assert not mine.pause(0.0)
     assert len(pauses) == 1
 
 
@@ -53,7 +53,7 @@ def test_who_is_alone_does_not_pause(pauses: list[float], monkeypatch: pytest.Mo
     mine = Courtesy()
     monkeypatch.setattr(courtesy, "count_threads", lambda: 0)
     burn(PATIENCE)
-    assert not mine.pause()
+    assert not mine.pause(0.0)
     assert not pauses
 
 
