@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.process import environment, run_python
+from support.process import FAKE_KQUEUE, environment, run_python
 
 from fibers.backends import counts, rounds, table
 from fibers.backends.figures import Comparison, Figures, Plan, read
@@ -79,6 +79,7 @@ def test_a_lifetime_loop_registers_a_connection_once_and_libevent_for_each_wait(
 
 
 @needs_strace
+@pytest.mark.skipif(FAKE_KQUEUE, reason="a system with a kqueue asks what can be read, one call more")
 def test_what_a_recv_that_waits_costs_in_system_calls(measured: dict[str, Any]) -> None:
     """A lifetime loop: the wait and the recv. libevent: a recv in vain, to register, to wait, to unregister, the recv."""
     comparison = read(measured)
