@@ -17,8 +17,8 @@ Facts, and what follows:
   asks the transport again.
 * A peer that never sends the delimiter must not fill the memory: everything whose size the peer decides has a limit.
 
-* A deadline that has passed already leaves no time in which the loop could ask the kernel. So a read with a timeout of 0
-  has the loop take one turn first: it returns what has arrived by then.
+* A deadline that has passed already leaves no time in which the loop could ask the kernel. So for a read with a timeout
+  of 0 the loop takes one turn: it returns what has arrived by then.
 
 One fiber reads at a time: two would tear records apart. So the second gets BusyError at once. Writing has no state here;
 what two fibers write at once does not interleave, as the transport's `sendall` promises.
@@ -29,8 +29,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-from ..core.cancel import timeout as time_limit
-from ..core.runtime import sleep
+from ..core import cancel
 from ..errors import BusyError
 
 #: Bytes asked for in one receive, unless more are needed.
@@ -39,8 +38,6 @@ RECEIVE_SIZE: Final = 65_536
 LARGEST_RECEIVE: Final = 1 << 20
 #: The limit of `read_until` and `lines`, where none is given (bytes).
 LIMIT: Final = 65_536
-#: Seconds: too few to move any clock, but a sleep, for which the loop asks the kernel (`sleep(0)` need not).
-_ONE_TURN: Final = 5e-324
 
 
 class Transport(Protocol):
@@ -218,7 +215,7 @@ class Stream:
         if timeout is None:
             self.transport.sendall(data)
         else:
-            with time_limit(timeout):
+            with _within(timeout):
                 self.transport.sendall(data)
 
     def write_eof(self, *, timeout: float | None = None) -> None:
@@ -231,7 +228,7 @@ class Stream:
             if timeout is None:
                 transport.send_eof()
             else:
-                with time_limit(timeout):
+                with _within(timeout):
                     transport.send_eof()
         elif hasattr(transport, "shutdown"):
             transport.shutdown(1)  # SHUT_WR
@@ -269,16 +266,13 @@ class Stream:
 
     def _read(self, timeout: float | None, read: Callable[..., bytes], *args: Any) -> bytes:
         """`read(*args)` as the only reader, within `timeout`."""
-        if timeout == 0:
-            self._check_free()
-            sleep(_ONE_TURN)
         self._check_free()
         self._reading = True
         try:
             if timeout is None:
                 data = read(*args)
             else:
-                with time_limit(timeout):
+                with _within(timeout):
                     data = read(*args)
             return data
         finally:
@@ -365,6 +359,10 @@ class _Detached:
 
 
 _DETACHED: Final = _Detached()
+
+
+def _within(timeout: float) -> cancel.timeout:
+    return cancel.poll() if timeout == 0 else cancel.timeout(timeout)
 
 
 def _check_size(what: str, size: int, least: int) -> None:
