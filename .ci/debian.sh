@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs, on Debian and its relatives, the programs that tests drive as foreign processes: strace counts system
-# calls, redis-server, curl and openssl are peers that know nothing of this project (openssl makes the certificates of
-# tests, too). And libevent, for the loop over it.
+# calls, redis-server, PostgreSQL, curl and openssl are peers that know nothing of this project (openssl makes the
+# certificates of tests, too). And libevent, for the loop over it.
 # Elsewhere it says what is missing and leaves the machine alone: the tests that need an absent program name it when
 # they skip.
 set -euo pipefail
@@ -10,6 +10,8 @@ missing=()
 for pair in strace:strace redis-server:redis-server curl:curl openssl:openssl make:make; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
+# Debian keeps the programs of PostgreSQL out of PATH.
+command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
 # Where the package is called libevent-core-2.1-7t64, this name is provided by it.
 python3 -c 'import ctypes; ctypes.CDLL("libevent_core-2.1.so.7")' 2>/dev/null || missing+=(libevent-core-2.1-7)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)

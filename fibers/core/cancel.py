@@ -323,6 +323,23 @@ class timeout(move_on_after):  # noqa: N801 - read as a verb
     _raises = True
 
 
+class poll(timeout):  # noqa: N801 - as its base
+    """A timeout of 0 for which the loop takes one turn: a wait inside of it sees what the kernel has by then.
+
+    A deadline that has passed before a call waits leaves no such time; and where a loop watches only what is waited for,
+    trying again and again would never see anything. For one wait: the next one finds the deadline passed.
+    """
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self._seconds = 0
+
+    def _begin(self) -> None:
+        self._scheduler.set_alarm(self._fiber, self._deadline)
+
+
 def move_on_at(deadline: float | None) -> CancelScope:
     """As `move_on_after`, with a time in seconds on the clock of `current_time()`; None: never."""
     return CancelScope(deadline=FOREVER if deadline is None else deadline)

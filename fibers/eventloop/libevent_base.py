@@ -15,6 +15,8 @@ Facts, and what follows:
 * The clock is coarse (1 to 4 ms) unless a precise one is asked for. Even that is not ours: a timer may come early.
 * A base that a child inherits by fork shares its kernel object with the parent, in which every deletion would have its
   effect; `event_reinit` ends the process if it fails. So the child lets it lie, memory, fds and all, and makes a new one.
+* libevent ends the process when a base cannot have the pipe that it would like to have for signals. So whether there are
+  descriptors is asked before.
 * EVENT_EPOLL_USE_CHANGELIST=1 puts registrations off until the next wait. A file that is closed and whose number comes
   back before that then counts as registered when it is not. The poll method is taken instead.
 """
@@ -24,6 +26,7 @@ import errno
 import itertools
 import logging
 import math
+import os
 from collections import defaultdict
 from functools import partial
 from typing import Final
@@ -86,6 +89,7 @@ class Event:
 
 def _new_base(avoid: bytes | None = None) -> int:
     """A base as above, perhaps without one of libevent's methods. Raises OSError."""
+    _ask_for_descriptors()
     config = event_config_new()
     try:
         event_config_set_flag(config, BASE_NOLOCK | BASE_PRECISE_TIMER)
@@ -98,6 +102,17 @@ def _new_base(avoid: bytes | None = None) -> int:
         error = failure()
         raise OSError(error.errno or errno.ENOSYS, error.strerror)  # libevent itself sets no errno here
     return pointer
+
+
+def _ask_for_descriptors() -> None:
+    """Raises OSError unless there are as many as a base takes: two for signals, two to wait and for precise timers."""
+    held: list[int] = []
+    try:
+        held += os.pipe()
+        held += os.pipe()
+    finally:
+        for fd in held:
+            os.close(fd)
 
 
 class Base:

@@ -12,19 +12,24 @@ Facts, and what follows:
   it: a line is found by `bytes.find` and cut out by one slice. Only what spans several receives is gathered in a
   bytearray, which grows without copying what it has; and a search goes on where the last one ended. So the cost of a
   read is proportional to its size, however small the pieces are in which the data comes.
+* Connections are many, and most of them wait. Whoever waits for data holds no memory for what has been returned already.
 * The end of a socket's data is final, that of a FIFO or a terminal is not. So the end is not remembered: a read after it
   asks the transport again.
 * A peer that never sends the delimiter must not fill the memory: everything whose size the peer decides has a limit.
+
+* A deadline that has passed already leaves no time in which the loop could ask the kernel. So for a read with a timeout
+  of 0 the loop takes one turn: it returns what has arrived by then.
 
 One fiber reads at a time: two would tear records apart. So the second gets BusyError at once. Writing has no state here;
 what two fibers write at once does not interleave, as the transport's `sendall` promises.
 """
 
+from _socket import socket as Raw  # noqa: N812
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-from ..core.cancel import timeout as time_limit
+from ..core import cancel
 from ..errors import BusyError
 
 #: Bytes asked for in one receive, unless more are needed.
@@ -53,6 +58,10 @@ class IncompleteReadError(EOFError):
     def __init__(self, partial: bytes, wanted: str) -> None:
         super().__init__(f"the data ended after {len(partial)} bytes, {wanted} wanted")
         self.partial = partial
+        self._wanted = wanted
+
+    def __reduce__(self) -> Any:  # it may cross to another process
+        return type(self), (self.partial, self._wanted)
 
 
 class LimitExceededError(ValueError):
@@ -67,6 +76,8 @@ class Stream:
     (seconds >= 0; None: no limit) for the whole call and raises TimeoutError after it; the transport's own timeout
     applies to each of its operations as well. After an error a read can be tried again; nothing that came in is lost. A
     write that ended early has sent an unknown part: give the connection up.
+
+    Raises TypeError for a transport that lacks a verb, or would block the thread: a socket of the standard class.
     """
 
     __slots__ = ("_at", "_data", "_reading", "_recv", "transport")
@@ -77,9 +88,13 @@ class Stream:
                 raise TypeError(
                     f"a stream needs a transport with recv, sendall and close; {transport!r} has no {verb}()"
                 )
+        if isinstance(transport, Raw) and getattr(type(transport).recv, "__module__", "_socket") in ("_socket", "ssl"):
+            raise TypeError(f"{transport!r} would block the thread: make it with fibers.io.socket or fibers.io.ssl")
         self.transport = transport
         self._recv = transport.recv
-        self._data: bytes | bytearray = unread  # what has been received …
+        self._data: bytes | bytearray = (
+            unread if unread.__class__ is bytes else bytes(memoryview(unread))
+        )  # what has been received …
         self._at = 0  # … of which so much has been returned
         self._reading = False
 
@@ -88,18 +103,18 @@ class Stream:
     def read_some(self, size: int = RECEIVE_SIZE, *, timeout: float | None = None) -> bytes:
         """At least 1 and at most `size` (> 0) bytes, as soon as there are any; b"" at the end of the data."""
         _check_size("size", size, 1)
-        if self._at < len(self._data) and not self._reading:
+        if self._at < len(self._data) and not self._reading and (timeout is None or timeout >= 0):
             return self._take(min(size, len(self._data) - self._at))
         return self._read(timeout, self._read_some, size)
 
     def _read_some(self, size: int) -> bytes:
-        if self._at >= len(self._data) and not self._receive(size):
+        if self._at >= len(self._data) and not self._receive(max(size, RECEIVE_SIZE)):
             return b""
         return self._take(min(size, len(self._data) - self._at))
 
     def read_exactly(self, size: int, *, timeout: float | None = None) -> bytes:
         """Exactly `size` (>= 0) bytes. Raises IncompleteReadError if the data ends before."""
-        if 0 < size <= len(self._data) - self._at and not self._reading:
+        if 0 < size <= len(self._data) - self._at and not self._reading and (timeout is None or timeout >= 0):
             return self._take(size)
         _check_size("size", size, 0)
         return self._read(timeout, self._read_exactly, size)
@@ -116,7 +131,7 @@ class Stream:
         Raises LimitExceededError if that would be more than `limit` bytes; nothing is taken then, and a larger limit or
         `read_some` goes on from there. Raises IncompleteReadError if the data ends before.
         """
-        if delimiter and not self._reading:
+        if delimiter and not self._reading and (timeout is None or timeout >= 0):
             data, at = self._data, self._at
             end = data.find(delimiter, at) + len(delimiter)
             if at < end <= at + limit and end >= at + len(delimiter):
@@ -154,16 +169,10 @@ class Stream:
         r"""The lines, without their ends (``\n`` or ``\r\n``), until the data ends; a last line may have no end.
 
         A line of more than `limit` bytes raises LimitExceededError. `timeout` is for each line. The iteration may be left
-        at any line; what follows stays in the stream.
+        at any line; what follows stays in the stream. After an error it can go on: `next()` tries again.
         """
-        while True:
-            try:
-                line = self.read_until(b"\n", limit=limit, timeout=timeout)
-            except IncompleteReadError as last:
-                if last.partial:
-                    yield last.partial
-                return
-            yield line[:-2] if line.endswith(b"\r\n") else line[:-1]
+        _check_size("limit", limit, 1)
+        return _Lines(self, limit, timeout)
 
     def __iter__(self) -> Iterator[bytes]:
         return self.lines()
@@ -206,17 +215,21 @@ class Stream:
         if timeout is None:
             self.transport.sendall(data)
         else:
-            with time_limit(timeout):
+            with _within(timeout):
                 self.transport.sendall(data)
 
-    def write_eof(self) -> None:
+    def write_eof(self, *, timeout: float | None = None) -> None:
         """Tell the peer that nothing more will be written. Reading goes on.
 
         Raises TypeError if the transport has one direction only, or cannot close half of itself.
         """
         transport: Any = self.transport
         if hasattr(transport, "send_eof"):
-            transport.send_eof()
+            if timeout is None:
+                transport.send_eof()
+            else:
+                with _within(timeout):
+                    transport.send_eof()
         elif hasattr(transport, "shutdown"):
             transport.shutdown(1)  # SHUT_WR
         else:
@@ -259,7 +272,7 @@ class Stream:
             if timeout is None:
                 data = read(*args)
             else:
-                with time_limit(timeout):
+                with _within(timeout):
                     data = read(*args)
             return data
         finally:
@@ -271,6 +284,11 @@ class Stream:
 
     def _receive(self, size: int) -> int:
         """Receive at most about `size` bytes more; how many there were, 0 at the end of the data."""
+        data, at = self._data, self._at
+        if at >= len(data):
+            self._data, self._at = b"", 0
+        elif len(data) > RECEIVE_SIZE and at * 2 >= len(data):
+            self._data, self._at = data[at:], 0
         got = self._recv(min(size, LARGEST_RECEIVE))
         data, at = self._data, self._at
         if at >= len(data):
@@ -302,6 +320,29 @@ class Stream:
         return self._take(len(self._data) - self._at)
 
 
+class _Lines:
+    """The iterator over the lines. No generator: that would be over after a timeout, as if the data had ended."""
+
+    __slots__ = ("_limit", "_stream", "_timeout")
+
+    def __init__(self, stream: Stream, limit: int, timeout: float | None) -> None:
+        self._stream = stream
+        self._limit = limit
+        self._timeout = timeout
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            line = self._stream.read_until(b"\n", limit=self._limit, timeout=self._timeout)
+        except IncompleteReadError as last:
+            if last.partial:
+                return last.partial
+            raise StopIteration from None
+        return line[:-2] if line.endswith(b"\r\n") else line[:-1]
+
+
 class _Detached:
     """What a stream has for a transport when its own has been taken away."""
 
@@ -318,6 +359,10 @@ class _Detached:
 
 
 _DETACHED: Final = _Detached()
+
+
+def _within(timeout: float) -> cancel.timeout:
+    return cancel.poll() if timeout == 0 else cancel.timeout(timeout)
 
 
 def _check_size(what: str, size: int, least: int) -> None:

@@ -4,22 +4,17 @@ import errno
 import os
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from support import netns
 
 import fibers
 from fibers.core.scheduler import get_scheduler
 from fibers.io import socket
 
-IPV6 = socket.has_ipv6 and os.path.exists("/proc/net/if_inet6") and os.path.getsize("/proc/net/if_inet6") > 0
-FAMILIES = pytest.mark.parametrize(
-    "host",
-    [
-        "127.0.0.1",
-        pytest.param("::1", marks=pytest.mark.skipif(not IPV6, reason="this system has no IPv6 address")),
-    ],
-)
+FAMILIES = pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 
 
 def free_port() -> int:
@@ -52,9 +47,18 @@ def family_of(host: str) -> int:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
+def where(host: str, test: Callable[..., None], *args: Any) -> None:
+    """Run the test where there is such an address."""
+    netns.with_ipv6(test, host, *args) if ":" in host else test(host, *args)
+
+
 @FAMILIES
 @pytest.mark.parametrize("timeout", [None, 5])
 def test_connect_accept_and_talk(host: str, timeout: float | None) -> None:
+    where(host, talk, timeout)
+
+
+def talk(host: str, timeout: float | None) -> None:
     with socket.create_server((host, 0), family=family_of(host)) as listener:
         listener.settimeout(timeout)
         acceptor = fibers.spawn(listener.accept)
@@ -73,6 +77,10 @@ def test_connect_accept_and_talk(host: str, timeout: float | None) -> None:
 
 @FAMILIES
 def test_connect_ex_returns_0_or_the_errno(host: str) -> None:
+    where(host, connect_ex)
+
+
+def connect_ex(host: str) -> None:
     with socket.create_server((host, 0), family=family_of(host)) as listener:
         address = listener.getsockname()
         with socket.socket(family_of(host)) as client:
@@ -219,10 +227,15 @@ def test_create_server_dualstack_and_reuse_port() -> None:
         assert isinstance(listener, socket.socket)
         with socket.create_server(listener.getsockname(), reuse_port=True):
             pass
-    if socket.has_dualstack_ipv6() and IPV6:
-        with socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True) as both:
+    netns.with_ipv6(dualstack)
+
+
+def dualstack() -> None:
+    assert socket.has_dualstack_ipv6()
+    with socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True) as both:
+        for host in ("127.0.0.1", "::1"):
             acceptor = fibers.spawn(both.accept)
-            with socket.create_connection(("127.0.0.1", both.getsockname()[1])):
+            with socket.create_connection((host, both.getsockname()[1])):
                 acceptor.result(5)[0].close()
 
 

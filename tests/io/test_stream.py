@@ -1,11 +1,16 @@
 """Streams: what a read returns, what it leaves, and that nothing is lost when it ends early."""
 
+import pickle
+import socket as std_socket
+import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import tls
+from support.scale import scaled
 from support.sockets import tcp_pair
 
 import fibers
@@ -144,7 +149,13 @@ def test_read_all_has_a_limit() -> None:
         (lambda stream: stream.read_until(b"abc", limit=2), ValueError),
         (lambda stream: stream.read_all(limit=-1), ValueError),
         (lambda stream: stream.read_exactly(9, timeout=-1), ValueError),
+        (lambda stream: (stream.peek(), stream.read_some(timeout=-1)), ValueError),
+        (lambda stream: (stream.peek(), stream.read_exactly(1, timeout=float("nan"))), ValueError),
+        (lambda stream: (stream.peek(), stream.read_until(b"b", timeout=cast(Any, "1"))), TypeError),
+        (lambda stream: stream.lines(limit=0), ValueError),
         (lambda stream: Stream(cast(Any, object())), TypeError),
+        (lambda stream: Stream(stream.transport, cast(Any, "abc")), TypeError),
+        (lambda stream: Stream(stream.transport, cast(Any, 3)), TypeError),
     ],
 )
 def test_bad_input(call: Callable[[Stream], object], error: type[Exception]) -> None:
@@ -152,6 +163,34 @@ def test_bad_input(call: Callable[[Stream], object], error: type[Exception]) -> 
     with pytest.raises(error):
         call(stream)
     assert stream.read_all() == b"abc"
+
+
+def test_a_socket_that_would_block_the_thread_is_refused() -> None:
+    near, far = std_socket.socketpair()
+    with near, far, pytest.raises(TypeError, match=r"would block the thread: make it with fibers.io.socket"):
+        Stream(near)
+    with (
+        std_socket.socket() as unconnected,
+        ssl.create_default_context().wrap_socket(
+            unconnected, server_hostname="x", do_handshake_on_connect=False
+        ) as secured,
+        pytest.raises(TypeError, match="would block"),
+    ):
+        Stream(secured)
+
+
+def test_unread_bytes_are_the_streams_own() -> None:
+    given = bytearray(b"abc")
+    stream = Stream(Pieces([b"def"]), cast(Any, given))
+    assert stream.read_exactly(4) == b"abcd"
+    assert given == b"abc"
+    assert Stream(Pieces([b"\n"]), cast(Any, memoryview(b"line"))).read_until(b"\n") == b"line\n"
+
+
+def test_errors_cross_to_other_processes() -> None:
+    error = IncompleteReadError(b"abc", "5 were")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.partial) == (str(error), b"abc")
 
 
 # -- nothing is lost
@@ -256,6 +295,82 @@ def test_a_read_that_is_cancelled_has_taken_nothing() -> None:
         assert stream.read_exactly(6) == b"abcdef"
 
 
+def test_an_iteration_goes_on_after_a_timeout() -> None:
+    """A generator would be over: the caller would take it for the end of the data."""
+    near, far = tcp_pair()
+    with Stream(near) as stream, far:
+        lines = stream.lines(timeout=0.01)
+        far.sendall(b"one\ntw")
+        assert next(lines) == b"one"
+        with pytest.raises(TimeoutError):
+            next(lines)
+        far.sendall(b"o\nlast")
+        assert next(lines) == b"two"
+        with pytest.raises(TimeoutError):
+            next(lines)
+        far.close()
+        assert list(lines) == [b"last"]
+
+
+def test_an_iteration_goes_on_after_a_line_that_was_too_long() -> None:
+    stream = over(b"a long line\nshort\n")
+    lines = stream.lines(limit=8)
+    with pytest.raises(LimitExceededError):
+        next(lines)
+    assert stream.read_until(b"\n", limit=100) == b"a long line\n"
+    assert list(lines) == [b"short"]
+
+
+def test_a_timeout_of_zero_returns_what_has_arrived() -> None:
+    near, far = tcp_pair()
+    with Stream(near) as stream, far:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                stream.read_some(timeout=0)
+            far.sendall(b"ab\nrest")
+            assert stream.read_until(b"\n", timeout=0) == b"ab\n"
+            with pytest.raises(TimeoutError):
+                stream.read_exactly(5, timeout=0)
+            assert stream.read_exactly(4, timeout=0) == b"rest"
+
+
+def test_a_loop_of_reads_with_a_timeout_of_zero_lets_others_run() -> None:
+    near, far = tcp_pair()
+    with Stream(near) as stream, far:
+        writer = fibers.spawn(far.sendall, b"at last")
+        tries = 0
+        while True:
+            try:
+                assert stream.read_some(timeout=0) == b"at last"
+                break
+            except TimeoutError:
+                tries += 1
+                assert tries < 1000, "whoever writes has not run"
+        writer.result()
+
+
+def test_bytes_that_come_as_the_deadline_passes_are_returned_or_kept() -> None:
+    """Many times, with the writer near the deadline: what was not returned is there for the next read."""
+    near, far = tcp_pair()
+    with Stream(near) as stream, far:
+        received = bytearray()
+        count = scaled(2000, least=100)
+
+        def write() -> None:
+            for number in range(count):
+                far.sendall(b"%06d\n" % number)
+                fibers.sleep(0.0001)
+
+        writer = fibers.spawn(write)
+        while len(received) < 7 * count:
+            try:
+                received += stream.read_until(b"\n", timeout=0.0001)
+            except TimeoutError:
+                continue
+        writer.result()
+        assert received == b"".join(b"%06d\n" % number for number in range(count))
+
+
 def test_the_deadline_of_a_scope_holds_for_reads() -> None:
     near, far = tcp_pair()
     with Stream(near) as stream, far:
@@ -330,6 +445,39 @@ def test_write_eof_closes_one_half() -> None:
         assert stream.read_exactly(6) == b"answer"
 
 
+@tls.needs_openssl
+@pytest.mark.parametrize("version", [tls.TLS12, tls.TLS13])
+def test_over_tls_write_eof_closes_one_half_and_deadlines_lose_nothing(version: Any) -> None:
+    near, far = tls.tls_pair(version)
+    with Stream(near) as stream, Stream(far) as other:
+        stream.write_all(b"quest")
+        with pytest.raises(TimeoutError):
+            other.read_until(b"\n", timeout=0.01)
+        reader = fibers.spawn(other.read_until, b"\n")
+        fibers.yield_now()
+        reader.cancel()
+        reader.join()
+        stream.write_all(b"ion\nrest")
+        stream.write_eof(timeout=5)
+        assert other.read_until(b"\n") == b"question\n"
+        assert other.read_all() == b"rest"
+        other.write_all(b"answer")
+        other.write_eof()
+        assert stream.read_all() == b"answer"
+
+
+@tls.needs_openssl
+def test_over_tls_two_fibers_use_both_directions_at_once() -> None:
+    near, far = tls.tls_pair()
+    block = bytes(range(256)) * 4000
+    with Stream(near) as stream, Stream(far) as other, fibers.timeout(60):
+        writers = [fibers.spawn(each.write_all, block) for each in (stream, other)]
+        assert stream.read_exactly(len(block)) == block
+        assert other.read_exactly(len(block)) == block
+        for writer in writers:
+            writer.result()
+
+
 def test_write_eof_needs_a_transport_that_can() -> None:
     with pytest.raises(TypeError, match="writing half"):
         over().write_eof()
@@ -361,6 +509,39 @@ def test_small_pieces_cost_no_more_than_their_number() -> None:
     line = b"x" * 1_000_000 + b"\n"
     stream = over(*(line[at : at + 10] for at in range(0, len(line), 10)))
     assert stream.read_until(b"\n", limit=2_000_000, timeout=20) == line
+
+
+def test_whoever_waits_holds_no_memory_for_what_was_returned() -> None:
+    """A few bytes of the next record stand behind a large one: only they are kept while the rest is waited for."""
+    held = []
+
+    class Watching(Pieces):
+        def recv(self, size: int, /) -> bytes:
+            held.append(len(stream._data))
+            return super().recv(size)
+
+    stream = Stream(Watching([bytes(900_000) + b"\nab", b""]))
+    assert len(stream.read_until(b"\n", limit=1_000_000)) == 900_001
+    with pytest.raises(IncompleteReadError):
+        stream.read_exactly(3)
+    assert held[-1] == 2
+    stream = Stream(Watching([b"request\n", b""]))
+    assert stream.read_until(b"\n") == b"request\n"
+    assert stream.read_some() == b""
+    assert held[-1] == 0
+
+
+def test_small_reads_ask_the_transport_no_more_often_than_large_ones() -> None:
+    calls = []
+
+    class Counting(Pieces):
+        def recv(self, size: int, /) -> bytes:
+            calls.append(size)
+            return super().recv(size)
+
+    stream = Stream(Counting([b"abcdef"]))
+    assert b"".join(stream.read_some(1) for _ in range(6)) == b"abcdef"
+    assert len(calls) == 1
 
 
 def test_receives_are_as_few_as_the_data_allows() -> None:
