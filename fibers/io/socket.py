@@ -223,8 +223,17 @@ def create_connection(
         errors.clear()  # their tracebacks refer to this frame
 
 
-def create_server(address: Any, *, family: int = AF_INET, **options: Any) -> socket:
+def create_server(
+    address: Any,
+    *,
+    family: int = AF_INET,
+    backlog: int | None = None,
+    reuse_port: bool = False,
+    dualstack_ipv6: bool = False,
+) -> socket:
     """As `socket.create_server`. A host name is looked up without blocking the thread."""
     if family in (AF_INET, AF_INET6) and isinstance(address, tuple) and address and address[0]:
         address = (getaddrinfo(address[0], None, family, SOCK_STREAM)[0][4][0], *address[1:])
-    return _take(std.create_server(address, family=family, **options))
+    return _take(
+        std.create_server(address, family=family, backlog=backlog, reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6)
+    )
