@@ -94,10 +94,15 @@ def _read_hosts(path: str) -> dict[str, set[str]] | None:
 def can_reach_v6() -> bool:
     """Has this machine an address `::1`? (Connecting a datagram socket sends nothing.)"""
     try:
-        with _socket.socket(AF_INET6, SOCK_DGRAM) as probe:  # type: ignore[attr-defined]
-            probe.connect((_V6, 9))
+        probe = _socket.socket(AF_INET6, SOCK_DGRAM)
     except OSError:
         return False
+    try:
+        probe.connect((_V6, 9))
+    except OSError:
+        return False
+    finally:
+        probe.close()
     return True
 
 
