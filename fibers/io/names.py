@@ -120,15 +120,26 @@ def _enum(kind: Any, value: int) -> Any:
 
 
 def resolve(sock: Any, address: Any) -> Any:
-    """An address that the C methods of `sock` take without looking anything up. What is not an IP address stays as it is."""
+    """An address that the C methods of `sock` take without looking anything up. What is not an IP address stays as it is.
+
+    Of `("fe80::1%eth0", 80)` they would drop the scope: it is put where they look for it. So is that of a host name.
+    """
     family = Raw.family.__get__(sock)
     if family not in (AF_INET, AF_INET6) or not isinstance(address, tuple) or not address:
         return address
     host = address[0]
-    if not isinstance(host, str | bytes) or host in ("", b"", "<broadcast>") or _numeric(host, family):
+    if not isinstance(host, str | bytes) or host in ("", b"", "<broadcast>"):
         return address
-    found = _find(host, None, family, Raw.type.__get__(sock), Raw.proto.__get__(sock), 0)
-    return (found[0][4][0], *address[1:])
+    if not _numeric(host, family):
+        flags = 0
+    elif family == AF_INET6 and "%" in (host if isinstance(host, str) else host.decode("ascii", "replace")):
+        flags = AI_NUMERICHOST
+    else:
+        return address
+    found = _find(host, None, family, Raw.type.__get__(sock), Raw.proto.__get__(sock), flags)[0][4]
+    if family == AF_INET6 and found[3] and len(address) in (2, 3):
+        return (found[0], address[1], address[2] if len(address) == 3 else 0, found[3])
+    return (found[0], *address[1:])
 
 
 def gethostbyname(hostname: str) -> str:

@@ -288,11 +288,12 @@ def test_a_deadline_from_further_out_is_a_timeout_once(resolver: Any) -> None:
 def test_local_address(listener: socket.socket, resolver: Any) -> None:
     resolver(("::1", 9), listener.getsockname())  # the one of the other family is not tried
     port = free_port()
-    for source, expected in [
+    cases: list[tuple[Any, Any]] = [
         ("127.0.0.7", "127.0.0.7"),
         (("127.0.0.1", port), ("127.0.0.1", port)),
         ("localhost", "127.0.0.1"),
-    ]:
+    ]
+    for source, expected in cases:
         with fibers.io.connect("host.test", 80, timeout=20, local_address=source) as sock:
             server, address = listener.accept()
             server.close()

@@ -18,6 +18,7 @@ import fibers
 from fibers.io import hosts, names, socket
 from fibers.io import lookups as sharing
 from fibers.threads import to_thread as threads
+from fibers.threads.workers import WorkerPool
 
 
 def spy_on(real: Callable[..., Any], seen: list[str]) -> Callable[..., Any]:
@@ -56,6 +57,9 @@ def test_numeric_addresses_need_no_thread(lookups: list[str], call: Callable[[],
     assert [name for name in lookups if name.startswith("fibers-worker")] == []
 
 
+#: A name that the C library finds in a file.
+HERE = std.gethostname()
+
 NAMED: dict[str, Callable[[], Any]] = {
     "getaddrinfo": lambda: socket.getaddrinfo(HERE, 80),
     "getaddrinfo with a service": lambda: socket.getaddrinfo("127.0.0.1", "http"),
@@ -69,8 +73,6 @@ NAMED: dict[str, Callable[[], Any]] = {
     "bind": lambda: _on_a_socket("bind", (HERE, 0)),
     "create_server": lambda: socket.create_server((HERE, 0)).close(),
 }
-#: A name that the C library finds in a file.
-HERE = std.gethostname()
 
 
 def _on_a_socket(call: str, address: Any) -> None:
@@ -192,11 +194,12 @@ def test_localhost_has_both_addresses_in_the_systems_order(monkeypatch: pytest.M
 def test_services_are_looked_up_in_a_thread_once(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     seen: list[str] = []
     monkeypatch.setattr(_socket, call, spy_on(getattr(_socket, call), seen))
-    given: list[tuple[Any, ...]] = {
+    calls: dict[str, list[tuple[Any, ...]]] = {
         "getservbyname": [("http",), ("http", "tcp"), ("domain", "udp")],
         "getservbyport": [(80,), (80, "tcp"), (53, "udp")],
         "getprotobyname": [("tcp",), ("udp",)],
-    }[call]
+    }
+    given = calls[call]
     for args in given * 3:
         assert getattr(socket, call)(*args) == getattr(std, call)(*args)
     ours = [name for name in seen if name.startswith("fibers-worker")]
@@ -371,7 +374,7 @@ def test_a_look_up_that_all_have_given_up_is_not_joined(resolver: Resolver, end:
 
 
 def test_a_look_up_that_no_thread_has_begun_is_taken_back(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "_pool", sharing.WorkerPool(1, "fibers-worker-one-", 0.01))
+    monkeypatch.setattr(sharing, "_pool", WorkerPool(1, "fibers-worker-one-", 0.01))
     busy = fibers.spawn(socket.getaddrinfo, "busy.test", 80)
     resolver.wait_asked()
     queued = fibers.spawn(socket.getaddrinfo, "queued.test", 80)
@@ -425,7 +428,7 @@ def test_without_threads_it_is_an_error_for_all(resolver: Resolver, monkeypatch:
     def refuse(*_: Any) -> Any:
         raise RuntimeError("can't start new thread")
 
-    pool = sharing.WorkerPool(4, "fibers-worker-none-", 0.01)
+    pool = WorkerPool(4, "fibers-worker-none-", 0.01)
     monkeypatch.setattr(sharing, "_pool", pool)
     monkeypatch.setattr("fibers.threads.workers.start_new_thread", refuse)
     for _ in range(2):
