@@ -264,25 +264,6 @@ def test_scopes_of_ipv6(written: str) -> None:
 
 
 @needs_v6
-def test_multicast_of_ipv6_on_loopback(bound: Bound) -> None:
-    group = "ff01::77"  # does not leave the interface
-    index = socket.if_nametoindex("lo" if sys.platform == "linux" else "lo0")
-    a, b = bound("::1"), bound("::")
-    membership = socket.inet_pton(V6, group) + struct.pack("@I", index)
-    b.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, membership)
-    a.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
-    receiver = waiting(b.recv, 10)
-    try:
-        a.sendto(b"members", (group, b.getsockname()[1], 0, index))
-    except OSError as error:
-        receiver.kill()
-        if error.errno in (errno.ENETUNREACH, errno.EADDRNOTAVAIL):
-            pytest.skip(f"the system has no route for multicast on loopback: {error}")
-        raise
-    assert receiver.result(20) == b"members"
-
-
-@needs_v6
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this system has no sockets of both families")
 def test_a_server_of_both_families() -> None:
     with socket.create_server(("", 0), family=V6, dualstack_ipv6=True, reuse_port=True, backlog=8) as listener:
