@@ -99,17 +99,18 @@ def _find(host: Any, port: Any, family: int, kind: int, proto: int, flags: int) 
 
 
 def _find_local(host: str | bytes, port: Any, family: int, kind: int, proto: int, flags: int) -> list[Any]:
-    """The addresses of `localhost`; none if this is another host, or none of that family.
-
-    For no host at all the C library gives both loopback addresses, in the order of the system's policy.
-    """
+    """The addresses of `localhost`; none if this is another host, or none of that family."""
     addresses = hosts.loopback(host)
+    if len(addresses) == 1:
+        (address,) = addresses
+        return _socket.getaddrinfo(address, port, family, kind, proto, flags) if _numeric(address, family) else []
     if not addresses:
         return []
+    # Of no host at all the C library gives both loopback addresses, in the order of the system's policy.
     found = _socket.getaddrinfo(None, 0 if port is None else port, family, kind, proto, flags & ~AI_PASSIVE)
-    if family == AF_UNSPEC and len(addresses) > 1 and not can_reach_v6():
-        addresses -= {"::1"}
-    return [each for each in found if each[4][0] in addresses]
+    if family == AF_UNSPEC and not can_reach_v6():
+        found = [each for each in found if each[0] != AF_INET6]
+    return found
 
 
 def _enum(kind: Any, value: int) -> Any:

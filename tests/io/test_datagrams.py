@@ -117,20 +117,21 @@ def test_datagrams_as_large_as_they_can_be(bound: Bound, host: str) -> None:
 @pytest.mark.parametrize("call", ["recv", "recvfrom", "recvmsg", "recv_into", "recvmsg_into"])
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_connected_socket_learns_that_nobody_listens(bound: Bound, host: str, call: str, waits: bool) -> None:
-    """By ICMP, at the next call; and the socket goes on working."""
-    nobody = bound(host)
-    address = nobody.getsockname()
-    nobody.close()
-    sock = bound(host)
-    sock.connect(address)
+    """By ICMP, at the next call; and the socket goes on working.
+
+    A port is held by a socket that hears only somebody else, and is no other test's.
+    """
+    deaf, sock = bound(host), bound(host)
+    deaf.connect((host, 9))
+    sock.connect(deaf.getsockname())
     args: tuple[Any, ...] = {"recv_into": (bytearray(9),), "recvmsg_into": ([bytearray(9)],)}.get(call, (9,))
     receiver = waiting(getattr(sock, call), *args) if waits else None
     sock.send(b"is there anybody?")
     with pytest.raises(ConnectionRefusedError):
         receiver.result(20) if receiver else getattr(sock, call)(*args)
-    late = bound(host, address[1])
     receiver = waiting(sock.recv, 10)
-    late.sendto(b"now", sock.getsockname())
+    deaf.connect(sock.getsockname())
+    deaf.send(b"now")
     assert receiver.result(20) == b"now"
 
 

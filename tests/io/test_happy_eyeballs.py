@@ -76,6 +76,22 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.fixture
+def refusing() -> Iterator[Callable[[], tuple[str, int]]]:
+    """`refusing()`: an address that is nobody else's, and refuses connections: somebody has it, and does not listen."""
+    with ExitStack() as stack:
+
+        def make() -> tuple[str, int]:
+            holder = stack.enter_context(socket.socket())
+            holder.bind(("127.0.0.1", 0))
+            return holder.getsockname()  # type: ignore[no-any-return]
+
+        yield make
+
+
+Refusing = Callable[[], tuple[str, int]]
+
+
 def test_families_take_turns_and_the_first_begins() -> None:
     a, b, c = (Target(V6, *TCP, (f"::{i}", 1, 0, 0)) for i in (1, 2, 3))
     x, y = (Target(V4, *TCP, (f"10.0.0.{i}", 1)) for i in (1, 2))
@@ -109,8 +125,8 @@ def test_it_connects_by_ipv6_first_where_the_resolver_says_so(listener: socket.s
             six.accept()[0].close()
 
 
-def test_a_refused_address_starts_the_next_at_once(listener: socket.socket, resolver: Any) -> None:
-    resolver(("127.0.0.1", free_port()), ("127.0.0.1", free_port()), listener.getsockname())
+def test_a_refused_address_starts_the_next_at_once(listener: socket.socket, resolver: Any, refusing: Refusing) -> None:
+    resolver(refusing(), refusing(), listener.getsockname())
     before = fibers.current_time()
     with fibers.io.connect("host.test", 80, timeout=100, happy_eyeballs_delay=NEVER) as sock:
         assert sock.getpeername() == listener.getsockname()
@@ -188,9 +204,9 @@ def test_two_that_succeed_together_leave_one(listener: socket.socket, resolver: 
                 loser.settimeout(None)
 
 
-def test_one_error_keeps_its_class_and_is_the_cause(resolver: Any) -> None:
-    port = free_port()
-    resolver(("127.0.0.1", port))
+def test_one_error_keeps_its_class_and_is_the_cause(resolver: Any, refusing: Refusing) -> None:
+    host, port = refusing()
+    resolver((host, port))
     with pytest.raises(ConnectionRefusedError) as caught:
         fibers.io.connect("host.test", 80)
     assert caught.value.errno == errno.ECONNREFUSED
@@ -198,12 +214,12 @@ def test_one_error_keeps_its_class_and_is_the_cause(resolver: Any) -> None:
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
 
 
-def test_all_errors_are_told_and_what_the_host_says_counts(resolver: Any) -> None:
+def test_all_errors_are_told_and_what_the_host_says_counts(resolver: Any, refusing: Refusing) -> None:
     """255.255.255.255 is refused by our kernel, which is no news of the host."""
-    port = free_port()
+    host, port = refusing()
     with socket.socket() as probe:
         ours = probe.connect_ex(("255.255.255.255", 9))
-    resolver(("255.255.255.255", 9), ("127.0.0.1", port))
+    resolver(("255.255.255.255", 9), (host, port))
     with pytest.raises(OSError, match=r"255\.255\.255\.255:9: .*; 127\.0\.0\.1:.*refused") as caught:
         fibers.io.connect("host.test", 80)
     if ours in happy_eyeballs._OURS:
@@ -213,8 +229,8 @@ def test_all_errors_are_told_and_what_the_host_says_counts(resolver: Any) -> Non
     assert [error.errno for error in cause.exceptions] == [ours, errno.ECONNREFUSED]  # type: ignore[union-attr]
 
 
-def test_errors_are_no_cycles(resolver: Any) -> None:
-    resolver(("127.0.0.1", free_port()), ("127.0.0.1", free_port()))
+def test_errors_are_no_cycles(resolver: Any, refusing: Refusing) -> None:
+    resolver(refusing(), refusing())
     gc.collect()
     gc.disable()
     try:
@@ -369,8 +385,8 @@ def serve_tls(listener: socket.socket) -> None:
 
 
 @needs_openssl
-def test_tls_with_a_context(listener: socket.socket, resolver: Any) -> None:
-    resolver(("127.0.0.1", free_port()), listener.getsockname())
+def test_tls_with_a_context(listener: socket.socket, resolver: Any, refusing: Refusing) -> None:
+    resolver(refusing(), listener.getsockname())
     server = fibers.spawn(serve_tls, listener)
     with fibers.io.connect(
         "host.test", 443, timeout=20, tls=client_context(), server_hostname="localhost", happy_eyeballs_delay=NEVER

@@ -4,6 +4,7 @@ Only the calling fiber waits, and who asks the same at the same time shares the 
 """
 
 import _socket
+import random
 import socket as std
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from support.process import run_python
+from support.scale import SEED, scaled
 
 import fibers
 from fibers.io import hosts, names, socket
@@ -422,6 +424,51 @@ def test_slow_look_ups_hold_up_no_other_calls(resolver: Resolver) -> None:
     resolver.answer.set()
     for port, each in enumerate(asking, 1):
         assert each.result(20)[0][4][1] == port
+
+
+def test_a_storm_of_look_ups_and_cancellations_in_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads of a pool for four that ask, give up, and ask again: everybody gets the right answer or is cancelled."""
+    pool = WorkerPool(2, "fibers-worker-few-", 0.01)
+    monkeypatch.setattr(sharing, "_pool", pool)
+
+    def answer(host: str, port: int, *_: Any) -> Any:
+        if port == 3:
+            raise socket.gaierror(socket.EAI_NONAME, host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, host, ("192.0.2.1", port))]
+
+    monkeypatch.setattr(_socket, "getaddrinfo", answer)
+    rounds = scaled(2000, least=40)
+
+    def ask(host: str, port: int) -> str:
+        try:
+            return str(socket.getaddrinfo(host, port)[0][3:])
+        except socket.gaierror as error:
+            return str((error.args[1], "unknown"))
+
+    def storm(seed: int) -> int:
+        rng = random.Random(seed)
+        answered = 0
+        for _ in range(rounds):
+            given = [(f"{rng.randrange(3)}.test", rng.randrange(4)) for _ in range(rng.randrange(1, 6))]
+            asking = [fibers.spawn(ask, *each) for each in given]
+            for _ in range(rng.randrange(3)):
+                fibers.yield_now()
+            for each in asking:
+                if rng.random() < 0.5:
+                    rng.choice([each.cancel, each.kill])()
+            for (host, port), each in zip(given, asking, strict=True):
+                error = each.exception(60)
+                if error is None:
+                    assert each.result() == str((host, "unknown" if port == 3 else ("192.0.2.1", port)))
+                    answered += 1
+                else:
+                    assert isinstance(error, fibers.FiberCancelled)
+        return answered
+
+    with ThreadPoolExecutor(4) as executor:
+        futures = [executor.submit(fibers.run, storm, SEED + number) for number in range(4)]
+        assert sum(fibers.wait_future(each) for each in futures) > rounds
+    assert sharing._under_way == {}
 
 
 def test_without_threads_it_is_an_error_for_all(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
