@@ -22,12 +22,12 @@ from typing import Any, Final, NamedTuple
 
 from ..core.cancel import move_on_after, surface
 from ..core.runtime import current
-from ..core.scheduler import check_seconds
+from ..core.scheduler import check_seconds, get_scheduler
 from ..errors import Cancelled
 from ..groups.group import TaskGroup
 from ..sync.event import Event
 from .names import getaddrinfo
-from .socket import AF_INET6, AF_UNSPEC, AI_PASSIVE, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, socket
+from .socket import AF_INET6, AF_UNSPEC, AI_PASSIVE, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, getdefaulttimeout, socket
 
 try:
     from . import ssl
@@ -98,7 +98,10 @@ def connect(
     try:
         with move_on_after(timeout) as scope:
             sock = race.run(local_address)
-            return sock if context is None else race.handshake(sock, context, server_hostname or _name(host))
+            if context is not None:
+                sock = race.handshake(sock, context, server_hostname or _name(host))
+            sock.settimeout(getdefaulttimeout())
+            return sock
         assert scope.cancelled_caught
         raise TimeoutError(race.complaint(f"not done within {timeout} seconds"))
     except Cancelled:
@@ -168,6 +171,8 @@ class _Race:
         try:
             self._try(targets, sources)
             if self._winner is None:
+                if self._running:  # a deadline has ended the attempts, and not yet this fiber
+                    get_scheduler().check_interrupt(current())
                 raise self._failure()
         except BaseException:
             if self._winner is not None:
@@ -193,10 +198,8 @@ class _Race:
             sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
             if source is not None:
                 sock.bind(source)
-            timeout = sock.gettimeout()
             sock.settimeout(None)  # the scope has the deadline
             sock.connect(target.address)
-            sock.settimeout(timeout)
         except OSError as error:
             if sock is not None:
                 sock.close()

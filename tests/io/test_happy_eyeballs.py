@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+from support.process import run_python
 from support.sockets import needs_v6
 from support.tls import client_context, needs_openssl, server_context
 from support.virtual import VirtualClock, run_virtual
@@ -324,6 +325,65 @@ def test_local_address(listener: socket.socket, resolver: Any) -> None:
     assert caught.value.errno == errno.EADDRNOTAVAIL
 
 
+@needs_openssl
+@pytest.mark.parametrize("default", [None, 0.0, 3.0])
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_default_timeout_is_for_later(listener: socket.socket, tls: bool, default: float | None) -> None:
+    server = fibers.spawn(serve_tls if tls else accept_one, listener)
+    socket.setdefaulttimeout(default)
+    try:
+        context = client_context() if tls else None
+        with fibers.io.connect("localhost", listener.getsockname()[1], timeout=20, tls=context) as sock:
+            assert sock.gettimeout() == default
+            sock.settimeout(20)
+            assert sock.recv(20) == b"in secret"
+    finally:
+        socket.setdefaulttimeout(None)
+    server.join(20)
+
+
+def accept_one(listener: socket.socket) -> None:
+    with listener.accept()[0] as connection:
+        connection.settimeout(20)
+        connection.sendall(b"in secret")
+        connection.recv(1)
+
+
+@linux
+@pytest.mark.parametrize("targets", [1, 2])
+@pytest.mark.parametrize("own", [True, False])
+def test_a_deadline_at_the_moment_of_a_delay(monkeypatch: pytest.MonkeyPatch, targets: int, own: bool) -> None:
+    with black_hole("127.0.0.1") as one, black_hole("127.0.0.2") as two:
+        found = [(V4, *TCP, each) for each in (one, two)][:targets]
+        monkeypatch.setattr(happy_eyeballs, "getaddrinfo", lambda *_: found)
+
+        def main(clock: VirtualClock) -> str:
+            with fibers.move_on_after(None if own else 0.25 * targets), pytest.raises(TimeoutError) as caught:
+                fibers.io.connect("host.test", 80, timeout=0.25 * targets if own else None)
+            return str(caught.value)
+
+        text = run_virtual(main)
+    assert text.count("no answer") == targets
+
+
+def test_without_the_ssl_module_only_tls_is_missing() -> None:
+    child = run_python(
+        "-c",
+        """
+import sys
+sys.modules["_ssl"] = None
+import fibers.io
+with fibers.io.socket.create_server(("127.0.0.1", 0)) as listener:
+    fibers.io.connect(*listener.getsockname()).close()
+    try:
+        fibers.io.connect(*listener.getsockname(), tls=True)
+    except RuntimeError as error:
+        print(error)
+""",
+    )
+    assert child.stdout == "this Python has been built without the ssl module, so there is no TLS\n", child.stderr
+
+
 def test_it_runs_in_any_thread(listener: socket.socket) -> None:
     with fibers.to_thread(fibers.io.connect, *listener.getsockname()) as sock:
         with listener.accept()[0] as server:
@@ -376,6 +436,7 @@ def lookups(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def serve_tls(listener: socket.socket) -> None:
     connection, _ = listener.accept()
     with connection:
+        connection.settimeout(20)
         try:
             with server_context().wrap_socket(connection, server_side=True) as served:
                 served.sendall(b"in secret")
