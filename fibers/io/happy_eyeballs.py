@@ -181,36 +181,36 @@ class _Race:
         return self._winner
 
     def _try(self, targets: list[Target], sources: dict[int, Any] | None) -> None:
+        if len(targets) == 1:
+            self._try_only(targets[0], sources)
+            return
         with TaskGroup(f"connecting to {self._host}") as group:
             for target in targets:
                 moved = Event()  # the attempt has ended
                 self._running[target] = None
-                group.spawn(self._attempt, group, target, sources and sources[target.family], moved, name=str(target))
+                group.spawn(self._attempt, group, target, sources, moved, name=str(target))
                 with move_on_after(self._delay):
                     moved.wait()
                 if self._winner is not None:
                     return
 
-    def _attempt(self, group: TaskGroup, target: Target, source: Any, moved: Event) -> None:
-        sock = None
+    def _try_only(self, target: Target, sources: dict[int, Any] | None) -> None:
+        """No race, and no fibers for it."""
+        self._running[target] = None
         try:
-            sock = socket(target.family, target.kind, target.proto)
-            sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-            if source is not None:
-                sock.bind(source)
-            sock.settimeout(None)  # the scope has the deadline
-            sock.connect(target.address)
+            self._winner = _connected(target, sources)
         except OSError as error:
-            if sock is not None:
-                sock.close()
             if getattr(error, "scope", None) is not None:
-                return  # a deadline from further out has struck: it is still running
-            self.failures[target] = error
-            self._running.pop(target, None)
-        except BaseException:
-            if sock is not None:
-                sock.close()
-            raise
+                error.args = (self.complaint("a deadline has passed"),)
+                raise
+            self._fail(target, error)
+
+    def _attempt(self, group: TaskGroup, target: Target, sources: dict[int, Any] | None, moved: Event) -> None:
+        try:
+            sock = _connected(target, sources)
+        except OSError as error:
+            if getattr(error, "scope", None) is None:  # else a deadline has struck: there has been no answer
+                self._fail(target, error)
         else:
             if self._winner is None:
                 self._winner = sock
@@ -219,6 +219,10 @@ class _Race:
                 sock.close()
         finally:
             moved.set()
+
+    def _fail(self, target: Target, error: OSError) -> None:
+        self.failures[target] = error
+        self._running.pop(target, None)
 
     def handshake(self, sock: socket, context: Any, server_hostname: str) -> Any:
         self._stage = "the TLS handshake"
@@ -247,6 +251,21 @@ class _Race:
         failure = OSError(text) if chosen.errno is None else OSError(chosen.errno, text)
         failure.__cause__ = errors[0] if len(errors) == 1 else ExceptionGroup("each address has failed", errors)
         return failure
+
+
+def _connected(target: Target, sources: dict[int, Any] | None) -> socket:
+    """A socket that is connected to the target, and waits without a limit: the scopes have the deadlines."""
+    sock = socket(target.family, target.kind, target.proto)
+    try:
+        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        sock.settimeout(None)
+        if sources is not None:
+            sock.bind(sources[target.family])
+        sock.connect(target.address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _text(error: OSError) -> str:
