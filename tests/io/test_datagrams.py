@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.process import run_python
-from support.sockets import needs_v6
+from support.sockets import link_local, needs_v6
 
 import fibers
 from fibers.io import socket
@@ -216,20 +216,6 @@ def test_multicast_on_loopback(bound: Bound) -> None:
 
 
 # -- IPv6 -----------------------------------------------------------------------------------------------------------
-
-
-def link_local() -> tuple[str, int] | None:
-    """An interface with a link-local address: the address without its scope, and the scope's number."""
-    try:
-        lines = Path("/proc/net/if_inet6").read_text().split("\n")
-    except OSError:
-        return None
-    for line in lines:
-        if line.startswith("fe80"):
-            number, index, _, _, flags, _ = line.split()
-            if not int(flags, 16) & 0x48:  # neither tentative nor found to be somebody else's
-                return socket.inet_ntop(V6, bytes.fromhex(number)), int(index, 16)
-    return None
 
 
 @pytest.mark.skipif(link_local() is None, reason="no interface here has a link-local address")

@@ -1,4 +1,7 @@
-"""A network of a test's own: a child process in a network namespace, in which it is root and may set up what it likes."""
+"""A network of a test's own: a child process in a network namespace, in which it is root and may set up what it likes.
+
+(netns.py needs no process, and has nothing but a loopback interface.)
+"""
 
 import functools
 import shutil

@@ -1,6 +1,9 @@
 """Connected pairs of our sockets, for the tests of what is done with them."""
 
+from pathlib import Path
+
 import pytest
+from support import netns
 
 from fibers.io import socket
 
@@ -15,15 +18,19 @@ def tcp_pair() -> Pair:
     return client, server
 
 
-def _has_v6() -> bool:
+needs_v6 = pytest.mark.skipif(not netns.has_ipv6(), reason="this system has no address ::1")
+
+
+def link_local() -> tuple[str, int] | None:
+    """An interface with a link-local address: the address without its scope, and the scope's number."""
+    """The address of an interface here that means something only there, and the number of the interface."""
     try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
+        lines = Path("/proc/net/if_inet6").read_text().split("\n")
     except OSError:
-        return False
-    return True
-
-
-#: Has this system an address ::1?
-HAS_V6 = socket.has_ipv6 and _has_v6()
-needs_v6 = pytest.mark.skipif(not HAS_V6, reason="this system has no address ::1")
+        return None
+    for line in lines:
+        if line.startswith("fe80"):
+            number, index, _, _, flags, _ = line.split()
+            if not int(flags, 16) & 0x48:  # neither tentative nor found to be somebody else's
+                return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(number)), int(index, 16)
+    return None
