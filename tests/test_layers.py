@@ -111,6 +111,8 @@ FLOORS = [
         "io",
         [
             "io/state",
+            "io/lookups",
+            "io/hosts",
             "io/names",
             "io/waiting",
             "io/operations",
@@ -123,6 +125,7 @@ FLOORS = [
             "io/tls_sockets",
             "io/socket",
             "io/ssl",
+            "io/happy_eyeballs",
             "io/[!_]*",
             "io/__init__",
         ],

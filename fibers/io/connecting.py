@@ -23,6 +23,11 @@ from .state import State, state_of
 from .waiting import blocking, by_the_clock
 
 
+def bind(self: Any, address: Any, /) -> None:
+    """As `socket.bind`. Host names are looked up without blocking the thread."""
+    Raw.bind(self, resolve(self, address))
+
+
 def connect(self: Any, address: Any, /) -> None:
     """As `socket.connect`. Host names are looked up without blocking the thread."""
     state = state_of(self)

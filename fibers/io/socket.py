@@ -29,7 +29,17 @@ from ..errors import ClosedError, OwnershipError
 from ..eventloop import READ, Direction, EventLoop, ownership
 from . import connecting, operations
 from . import state as _state
-from .names import getaddrinfo, getfqdn, gethostbyaddr, gethostbyname, gethostbyname_ex, getnameinfo  # noqa: F401
+from .names import (  # noqa: F401
+    getaddrinfo,
+    getfqdn,
+    gethostbyaddr,
+    gethostbyname,
+    gethostbyname_ex,
+    getnameinfo,
+    getprotobyname,
+    getservbyname,
+    getservbyport,
+)
 from .state import adopt, state_of
 
 __all__ = [*std.__all__, "fromshare"] if hasattr(std, "fromshare") else [*std.__all__]
@@ -52,6 +62,7 @@ class socket(std.socket):  # noqa: N801
     sendall = operations.sendall
     sendto = operations.sendto
     sendmsg = operations.sendmsg
+    bind = connecting.bind
     connect = connecting.connect
     connect_ex = connecting.connect_ex
 
@@ -212,6 +223,17 @@ def create_connection(
         errors.clear()  # their tracebacks refer to this frame
 
 
-def create_server(address: Any, **options: Any) -> socket:
-    """As `socket.create_server`."""
-    return _take(std.create_server(address, **options))
+def create_server(
+    address: Any,
+    *,
+    family: int = AF_INET,
+    backlog: int | None = None,
+    reuse_port: bool = False,
+    dualstack_ipv6: bool = False,
+) -> socket:
+    """As `socket.create_server`. A host name is looked up without blocking the thread."""
+    if family in (AF_INET, AF_INET6) and isinstance(address, tuple) and address and address[0]:
+        address = (getaddrinfo(address[0], None, family, SOCK_STREAM)[0][4][0], *address[1:])
+    return _take(
+        std.create_server(address, family=family, backlog=backlog, reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6)
+    )

@@ -168,7 +168,7 @@ def test_blocking_in_a_done_callback_is_refused_and_the_socket_stays_usable(pair
             "sendall": (bytes(1 << 24),),
             "recv_into": (bytearray(1),),
             "connect": (("127.0.0.1", 1),),
-            "sendto": (b"x", ("localhost", 1)),
+            "sendto": (b"x", ("name.invalid", 1)),
         }.get(call, ())
         with socket.socket() if call in ("accept", "connect", "sendto") else a.dup() as sock:
             if call == "accept":
