@@ -20,7 +20,7 @@ import os
 import select
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from ..core.fiber import Fiber
 from ..core.runtime import sleep
@@ -122,21 +122,11 @@ class ThreadWatch:
                 raise
 
 
-class Child(Protocol):
-    """What is needed of a Popen."""
-
-    pid: int
-    _waitpid_lock: Any  # who holds it may reap
-    _thread_watch: ThreadWatch | None
-
-    def _internal_poll(self) -> int | None:
-        """Reap the child if it has ended, without waiting. None: it has not, or somebody else is at it."""
-
-
-def wait_for(child: Child, deadline: float) -> bool:
+def wait_for(child: Any, deadline: float) -> bool:
     """Wait until a child has ended and is reaped; False if `deadline` (on the loop's clock) has passed before.
 
-    Any fiber of any thread. Raises what cancellation and kill have for the fiber.
+    `child` is a Popen; who holds its `_waitpid_lock` may reap it, which `_internal_poll` does if it has ended. Any fiber
+    of any thread. Raises what cancellation and kill have for the fiber.
     """
     scheduler = get_scheduler()
     me = scheduler.current
@@ -149,7 +139,10 @@ def wait_for(child: Child, deadline: float) -> bool:
             return False
         scheduler.check_interrupt(me)
         fd = None
-        if opener is not None and child._waitpid_lock.acquire(False):
+        if opener is not None:
+            if not child._waitpid_lock.acquire(False):
+                sleep(0)  # another thread is looking at this moment
+                continue
             try:
                 # While we hold the lock nobody reaps the child, so its number is its own.
                 fd = opener(child.pid)
@@ -178,7 +171,7 @@ def _until_readable(fd: int, close: Callable[[], None], timeout: float | None) -
         close()
 
 
-def _by_thread(child: Child, deadline: float) -> bool:
+def _by_thread(child: Any, deadline: float) -> bool:
     """Have a thread wait for a child, and wait for the thread. False: it has nothing to add."""
     watch = child._thread_watch
     if watch is None:

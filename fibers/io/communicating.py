@@ -18,7 +18,8 @@ from ..core.cancel import unsurface
 from ..core.scheduler import get_scheduler
 from ..errors import Cancelled
 from ..groups.group import TaskGroup
-from .pipefiles import CHUNK, PipeEnd, PipeReader, TextReader, end_of
+from .pipeend import CHUNK, PipeEnd
+from .pipefiles import PipeReader, TextReader, end_of
 
 
 def ours(popen: Any) -> bool:

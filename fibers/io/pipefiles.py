@@ -1,212 +1,26 @@
-"""Pipes to child processes as file objects: the names of `io`, and only the calling fiber waits.
+"""The file objects over pipes to child processes: the names of `io`, and only the calling fiber waits.
 
 Facts, and what follows:
 
-* `O_NONBLOCK` belongs to the open file description. The two ends of a pipe have one each, so our end can be non-blocking
-  and the child's is not. But our end may itself be handed to a second child (`sort` reads what `ls` writes), which then
-  has our description for its stdin. So the flag is set at the first operation of ours on an end, not before, and taken
-  away again when the end is given to a child (`lend`): a program that only builds a pipeline never has it set.
 * The buffered objects of `io` hold a lock while they read. A second fiber of the same thread that meets it gets
   RuntimeError ("reentrant call"), also from `close()`. And a `read(100)` or `readline()` that is interrupted drops what it
   has gathered. So the objects here are written in Python: what has come in stays in the object until it is handed out,
   whole, and a fiber that reads queues behind the one that does already. `close()` does not queue: it wakes who waits.
 * A writing object takes what it is given before it waits. `write()` that is interrupted has taken it all; the rest goes
   out with the next `flush()` or `close()`.
-* The FileIO that `subprocess` has made goes on owning the fd, and closes it.
+* What is collected unclosed is closed by its end, with the warning that a file gives. A finaliser cannot wait: of what was
+  not flushed, only what there is room for goes out.
 """
 
 import codecs
-import errno
 import io
-import os
-import warnings
-from collections.abc import Callable
 from typing import Any, Final
-from weakref import WeakValueDictionary
 
-from ..core.scheduler import state as thread
-from ..eventloop import Handle
 from ..sync.lock import Lock
-from .state import State, _let_go
-from .waiting import perform
+from .pipeend import CHUNK, PipeEnd
 
-#: Bytes asked of a pipe at once, where nobody has said how many: what a pipe holds on Linux.
-CHUNK: Final = 65536
 #: Bytes that a writing object gathers before it writes, where nobody has said how many.
 GATHERED: Final = 8192
-
-#: The ends that have been made non-blocking, by fd.
-_switched: "Final[WeakValueDictionary[int, PipeEnd]]" = WeakValueDictionary()
-
-
-class PipeEnd(io.RawIOBase):
-    """One end of a pipe, unbuffered, over the FileIO that owns its fd. For fibers of any thread."""
-
-    def __init__(self, file: io.FileIO) -> None:
-        self._file = file
-        self._fd = fd = file.fileno()
-        scheduler = thread.scheduler
-        if scheduler is None or scheduler.closed:
-            handle = Handle(fd, None)
-        else:
-            handle = scheduler.loop.handle(fd, True)
-        self._state = State(handle, None, True)  # a short read of a pipe has emptied it
-        self._closed = self._nonblocking = False
-        self._kept = b""  # what an interrupted `readall` has read
-
-    def receive(self, size: int) -> bytes:
-        """What has come in, at most `size` (> 0) bytes, waiting for the first; b"" at the end of the data."""
-        self._check_open()
-        if self._kept:
-            got, self._kept = self._kept[:size], self._kept[size:]
-            return got
-        state = self._state
-        return perform(self, state, state.reading, size, _read, size)  # type: ignore[no-any-return]
-
-    def send(self, data: Any) -> int:
-        """Write as much of a bytes-like object as there is room for, waiting for some; how many bytes that were."""
-        self._check_open()
-        state = self._state
-        return perform(self, state, state.writing, 0, _write, data)  # type: ignore[no-any-return]
-
-    def send_now(self, data: Any) -> None:
-        """Write what there is room for, without waiting. For finalisers."""
-        try:
-            _write(self, data)
-        except OSError:
-            pass
-
-    def lend(self) -> None:
-        """A child is about to get this end for its own: make it blocking, as programs expect. Our next operation undoes it."""
-        if self._nonblocking:
-            os.set_blocking(self._fd, True)
-            self._nonblocking = False
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """As of an unbuffered file: what has come in, at most `size` bytes; all until the end if that is negative."""
-        if size is None or size < 0:
-            return self.readall()
-        self._check_open()
-        if not self._file.readable():
-            raise io.UnsupportedOperation("File not open for reading")
-        return self.receive(size) if size else b""
-
-    def readall(self) -> bytes:
-        """Everything until the end. What an interrupted call has read the next one finds."""
-        gathered = bytearray()
-        try:
-            while got := self.read(CHUNK):
-                gathered += got
-        except BaseException:
-            self._kept = bytes(gathered) + self._kept
-            raise
-        return bytes(gathered)
-
-    def readinto(self, buffer: Any, /) -> int:
-        """As `io.RawIOBase.readinto`."""
-        view = memoryview(buffer).cast("B")
-        got = self.read(len(view))
-        view[: len(got)] = got
-        return len(got)
-
-    def write(self, data: Any, /) -> int:
-        """Write all of a bytes-like object, as a blocking file does. An error has the number written as `bytes_sent`."""
-        view = memoryview(data).cast("B")
-        self._check_open()
-        if not self._file.writable():
-            raise io.UnsupportedOperation("File not open for writing")
-        sent = 0
-
-        def push(end: PipeEnd) -> None:
-            nonlocal sent
-            while sent < len(view):
-                sent += _write(end, view[sent:])
-
-        try:
-            perform(self, self._state, self._state.writing, 0, push)
-        except BaseException as error:
-            if hasattr(error, "__dict__"):
-                error.bytes_sent = sent  # type: ignore[attr-defined]
-            raise
-        return sent
-
-    @property
-    def closed(self) -> bool:
-        """Has `close()` been called?"""
-        return self._closed
-
-    def close(self) -> None:
-        """Close the fd. Whoever waits here gets ClosedError. Any thread; a second call does nothing."""
-        if not self._closed:
-            self._closed = True
-            if self._nonblocking and _switched.get(self._fd) is self:
-                del _switched[self._fd]
-            _let_go(self._state.handle, self._close_file)
-
-    def _close_file(self) -> None:
-        try:
-            self._file.close()
-        except OSError as error:
-            if error.errno == errno.EBADF:
-                raise
-
-    def fileno(self) -> int:
-        """The fd. It is non-blocking as soon as this object has been used."""
-        self._check_open()
-        return self._fd
-
-    def isatty(self) -> bool:
-        return False
-
-    def readable(self) -> bool:
-        return self._file.readable()
-
-    def writable(self) -> bool:
-        return self._file.writable()
-
-    @property
-    def name(self) -> Any:
-        return self._fd
-
-    @property
-    def mode(self) -> str:
-        return self._file.mode
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ValueError("I/O operation on closed file.")
-
-    def _switch(self) -> None:
-        os.set_blocking(self._fd, False)
-        self._nonblocking = True
-        _switched[self._fd] = self
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} name={self._fd} mode={self.mode!r}{' closed' * self._closed}>"
-
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            warnings.warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
-            self.close()
-
-
-def _read(end: PipeEnd, size: int) -> bytes:
-    if not end._nonblocking:
-        end._switch()
-    return os.read(end._fd, size)
-
-
-def _write(end: PipeEnd, data: Any) -> int:
-    if not end._nonblocking:
-        end._switch()
-    return os.write(end._fd, data)
-
-
-def lend(fd: int) -> None:
-    """If `fd` is an end of ours that we have made non-blocking: a child is about to get it for its own."""
-    end = _switched.get(fd)
-    if end is not None:
-        end.lend()
 
 
 class _Buffered(io.BufferedIOBase):
@@ -219,7 +33,7 @@ class _Buffered(io.BufferedIOBase):
         self._turn = Lock()
 
     @property
-    def raw(self) -> PipeEnd:  # type: ignore[override]
+    def raw(self) -> PipeEnd:
         return self.end
 
     @property
@@ -466,7 +280,6 @@ def taken_over(file: Any, bufsize: int) -> Any:
         line_buffering, encoding, errors = text.line_buffering, text.encoding, text.errors or "strict"
         file = text.detach()
     end = PipeEnd(file if isinstance(file, io.FileIO) else file.detach())
-    make: Callable[..., Any]
     if isinstance(file, io.FileIO):
         binary: Any = end
     elif end.readable():
@@ -477,8 +290,7 @@ def taken_over(file: Any, bufsize: int) -> Any:
         return binary
     if end.readable():
         return TextReader(binary, encoding, errors)
-    make = io.TextIOWrapper
-    return make(binary, write_through=True, line_buffering=line_buffering, encoding=encoding, errors=errors)
+    return io.TextIOWrapper(binary, write_through=True, line_buffering=line_buffering, encoding=encoding, errors=errors)
 
 
 def end_of(file: Any) -> PipeEnd | None:

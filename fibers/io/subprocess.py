@@ -3,8 +3,8 @@
     from fibers.io import subprocess
 
 Everything the standard module exports is here, with its exceptions and its constants. How a child is started is the
-standard module's own code. Replaced is what waits: for the child's end (children.py), for its pipes (pipefiles.py), for
-both (communicating.py). Several fibers and threads may do so for one child.
+standard module's own code. Replaced is what waits: for the child's end (children.py), for its pipes (pipeend.py,
+pipefiles.py), for both (communicating.py). Several fibers and threads may do so for one child.
 
 Starting a child blocks the thread, for about a millisecond. A worker thread would not help: `vfork` stops the whole
 parent thread until the child has called `exec`, and CPython holds its global lock meanwhile. A `preexec_fn` that takes its
@@ -21,7 +21,7 @@ but has its methods for reading. Where a socket of `fibers.io.socket` is given t
 """
 
 # Names that the star brings in are defined again below: that is what a drop-in does.
-# mypy: disable-error-code="no-redef, assignment, misc"
+# mypy: disable-error-code="no-redef, assignment, misc, call-overload"
 
 import signal
 import subprocess as std
@@ -35,7 +35,7 @@ from ..core.cancel import as_timeout, move_on_after, shield
 from ..core.scheduler import get_scheduler
 from ..errors import Cancelled
 from ..eventloop import FOREVER
-from . import children, communicating, pipefiles
+from . import children, communicating, pipeend, pipefiles
 
 __all__ = [*std.__all__]
 
@@ -67,7 +67,7 @@ class Popen(std.Popen[Any]):
         handles = _get_handles(self, *files)
         for fd in (handles[0], handles[3], handles[5]):
             if fd != -1:
-                pipefiles.lend(fd)
+                pipeend.lend(fd)
         return handles
 
     def _execute_child(self, *args: Any, **named: Any) -> None:
@@ -174,7 +174,7 @@ def run(
         except BaseException:
             process.kill()
             raise  # the end of the block waits for it
-        returncode: int = process.poll()  # type: ignore[assignment]
+        returncode = process.poll()
     completed: CompletedProcess[Any] = CompletedProcess(process.args, returncode, stdout, stderr)
     if check:
         completed.check_returncode()
