@@ -68,7 +68,7 @@ class PipeEnd(io.RawIOBase):
 
     def lend(self) -> None:
         """A child is about to get this end: make it blocking, as programs expect. Our next operation undoes that."""
-        if self._nonblocking:
+        if self._nonblocking and not self._closed:
             os.set_blocking(self._fd, True)
             self._nonblocking = False
 
@@ -129,7 +129,7 @@ class PipeEnd(io.RawIOBase):
         """Close the fd. Whoever waits here gets ClosedError. Any thread; a second call does nothing."""
         if not self._closed:
             self._closed = True
-            if self._nonblocking and _switched.get(self._fd) is self:
+            if _switched.get(self._fd) is self:
                 del _switched[self._fd]
             _let_go(self._state.handle, self._close_file)
 

@@ -128,11 +128,16 @@ class Popen(std.Popen[Any]):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._killed and self.returncode is None:
-            with shield():
-                _exit(self, kind, value, traceback)
-        else:
+        if not self._killed:
             _exit(self, kind, value, traceback)
+            return
+        # It ends at once. So nothing need keep us from reaping it, neither a cancellation nor a Ctrl-C, after which the
+        # standard class does not wait.
+        with shield():
+            try:
+                _exit(self, kind, value, traceback)
+            finally:
+                self._wait(None)
 
     def _surface(self, timeout: float | None) -> None:
         """Cancelled: if that is by a deadline, and the call has a timeout of its own, it reports it as that; once."""
@@ -174,8 +179,7 @@ def run(
         except BaseException:
             process.kill()
             raise  # the end of the block waits for it
-        returncode = process.poll()
-    completed: CompletedProcess[Any] = CompletedProcess(process.args, returncode, stdout, stderr)
+    completed: CompletedProcess[Any] = CompletedProcess(process.args, process.wait(), stdout, stderr)
     if check:
         completed.check_returncode()
     return completed

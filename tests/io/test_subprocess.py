@@ -63,6 +63,8 @@ def test_call_and_its_kin(sp: Any) -> None:
 
 
 def test_bad_arguments(sp: Any) -> None:
+    wrong: Callable[[], Any]
+    error: type[Exception]
     for wrong, error in (
         (lambda: sp.check_output(["true"], stdout=1), ValueError),
         (lambda: sp.run(["true"], input=b"", stdin=sp.PIPE), ValueError),
@@ -155,8 +157,9 @@ def test_preexec_fn(sp: Any) -> None:
 
 def test_file_objects(sp: Any) -> None:
     with sp.Popen(["cat"], stdin=sp.PIPE, stdout=sp.PIPE, stderr=sp.PIPE) as process:
-        for file in (process.stdin, process.stdout, process.stderr):
-            assert isinstance(file, io.BufferedIOBase)
+        files: list[Any] = [process.stdin, process.stdout, process.stderr]
+        assert all(isinstance(file, io.BufferedIOBase) for file in files)
+        for file in files:
             assert not file.closed
             assert not file.isatty()
             assert file.name == file.fileno()
