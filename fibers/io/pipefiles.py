@@ -295,10 +295,8 @@ def taken_over(file: Any, bufsize: int) -> Any:
 
 def end_of(file: Any) -> PipeEnd | None:
     """The end under one of the objects here; None: it is none of them."""
-    while not isinstance(file, PipeEnd):
-        if isinstance(file, _Buffered):
-            return file.end
-        file = getattr(file, "buffer", None)
-        if file is None:
-            return None
-    return file
+    if isinstance(file, io.TextIOWrapper | TextReader):
+        file = file.buffer
+    if isinstance(file, _Buffered):
+        return file.end
+    return file if isinstance(file, PipeEnd) else None

@@ -39,6 +39,9 @@ from . import children, communicating, pipeend, pipefiles
 
 __all__ = [*std.__all__]
 
+#: Seconds that a child which has been killed is waited for after Ctrl-C.
+PATIENCE: Final = 0.25
+
 # The methods of the standard class are called by these names, and not as those of a base: ours also work on the standard
 # class, in their place.
 _init: Final = std.Popen.__init__
@@ -102,7 +105,7 @@ class Popen(std.Popen[Any]):
         try:
             with move_on_after(None if timeout is None else max(timeout, 0)):
                 communicating.exchange(self)
-                self._wait(None)
+                self._wait(timeout=None)
                 return communicating.result(self, self.stdout), communicating.result(self, self.stderr)
         except Cancelled:
             self._surface(timeout)
@@ -111,7 +114,7 @@ class Popen(std.Popen[Any]):
             # As the standard class: the child has most likely got it, too, and is given a moment to end.
             patience, self._sigint_wait_secs = self._sigint_wait_secs, 0.0  # type: ignore[has-type]
             try:
-                self._wait(patience)
+                self._wait(timeout=patience)
             except TimeoutExpired:
                 pass
             raise
@@ -134,10 +137,9 @@ class Popen(std.Popen[Any]):
         # It ends at once. So nothing need keep us from reaping it, neither a cancellation nor a Ctrl-C, after which the
         # standard class does not wait.
         with shield():
-            try:
-                _exit(self, kind, value, traceback)
-            finally:
-                self._wait(None)
+            _exit(self, kind, value, traceback)
+            if self.returncode is None:
+                children.wait_for(self, get_scheduler().loop.clock() + PATIENCE)
 
     def _surface(self, timeout: float | None) -> None:
         """Cancelled: if that is by a deadline, and the call has a timeout of its own, it reports it as that; once."""
