@@ -125,13 +125,13 @@ class ThreadWatch:
 def wait_for(child: Any, deadline: float) -> bool:
     """Wait until a child has ended and is reaped; False if `deadline` (on the loop's clock) has passed before.
 
-    `child` is a Popen; who holds its `_waitpid_lock` may reap it, which `_internal_poll` does if it has ended. Any fiber
-    of any thread. Raises what cancellation and kill have for the fiber.
+    `child` is a Popen; who holds its `_waitpid_lock` may reap it. Any fiber of any thread. Raises what cancellation and
+    kill have for the fiber.
     """
     scheduler = get_scheduler()
     me = scheduler.current
     pause = 0.001
-    while child._internal_poll() is None:
+    while not _reaped(child):
         if me is None:
             raise scheduler.refuse()
         left = deadline - scheduler.loop.clock()
@@ -158,6 +158,19 @@ def wait_for(child: Any, deadline: float) -> bool:
             sleep(min(pause, left))
             pause = min(pause * 2, 0.05)
     return True
+
+
+def _reaped(child: Any) -> bool:
+    """Has it been reaped? If it can be now, it is. False also if another thread is at it at this moment."""
+    if child.returncode is None and child._waitpid_lock.acquire(False):
+        try:
+            if child.returncode is None:
+                pid, status = child._try_wait(os.WNOHANG)
+                if pid == child.pid:
+                    child._handle_exitstatus(status)
+        finally:
+            child._waitpid_lock.release()
+    return child.returncode is not None
 
 
 def _until_readable(fd: int, close: Callable[[], None], timeout: float | None) -> None:

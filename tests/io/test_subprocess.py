@@ -92,13 +92,13 @@ def test_what_cannot_be_started(sp: Any, tmp_path: Path) -> None:
     pipes: dict[str, int] = {"stdin": sp.PIPE, "stdout": sp.PIPE, "stderr": sp.PIPE}
     with pytest.raises(FileNotFoundError) as caught:
         sp.Popen([missing], **pipes)
-    assert caught.value.filename == missing
+    assert str(caught.value.filename) == str(missing)
     with pytest.raises(PermissionError) as refused:
         sp.Popen([plain], **pipes)
-    assert refused.value.filename == plain
+    assert str(refused.value.filename) == str(plain)
     with pytest.raises(FileNotFoundError) as elsewhere:
         sp.run(["true"], cwd=missing)
-    assert elsewhere.value.filename == missing
+    assert str(elsewhere.value.filename) == str(missing)
     with pytest.raises(PermissionError):
         sp.run([folder])
 
