@@ -11,11 +11,12 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from support.process import run_python
-from support.scale import scaled
+from support.scale import SEED, scaled
 from support.settling import Oops, settle, started, waiting
 
 import fibers.io.subprocess
@@ -209,6 +210,27 @@ def test_communicate_goes_on_where_it_was_cut_short() -> None:
         out, err = process.communicate()
     assert err == b"begun\nend\n"
     assert out == b"begun\n" + data
+
+
+def test_however_often_it_is_cut_short() -> None:
+    random = Random(SEED)
+    for _ in range(scaled(200, least=4)):
+        data = random.randbytes(random.randrange(1 << 20))
+        script = f"exec dd bs={random.randrange(1000, 100_000)} status=none"
+        with sp.Popen(script + ";", shell=True, stdin=sp.PIPE, stdout=sp.PIPE, stderr=sp.PIPE) as process:
+            given: bytes | None = data
+            while True:
+                try:
+                    if random.random() < 0.5:
+                        out, err = process.communicate(given, timeout=random.random() / 1000)
+                        break
+                    with fibers.move_on_after(random.random() / 1000):
+                        out, err = process.communicate(given)
+                        break
+                except sp.TimeoutExpired as late:
+                    assert data.startswith(late.output or b"")
+                given = None
+            assert (out, err) == (data, b"")
 
 
 def test_the_child_is_killed_in_the_middle() -> None:
