@@ -236,7 +236,8 @@ def test_however_often_it_is_cut_short() -> None:
 
 
 def test_the_child_is_killed_in_the_middle() -> None:
-    with sp.Popen(["cat"], stdin=sp.PIPE, stdout=sp.PIPE, stderr=sp.PIPE) as process:
+    script = "cat; exec sleep 60"
+    with sp.Popen(script, shell=True, stdin=sp.PIPE, stdout=sp.PIPE, stderr=sp.PIPE) as process:
         talk = started(process.communicate, b"x" * 50_000)
         other = started(process.wait)
         process.kill()
@@ -244,6 +245,14 @@ def test_the_child_is_killed_in_the_middle() -> None:
         assert out == b"x" * len(out)
         assert err == b""
         assert other.result(60) == -signal.SIGKILL
+
+
+def test_stdin_closed_before() -> None:
+    with sp.Popen(["cat"], stdin=sp.PIPE, stdout=sp.PIPE, stderr=sp.PIPE) as process:
+        process.stdin.write(b"by hand")
+        process.stdin.close()
+        assert process.communicate() == (b"by hand", b"")
+        assert process.communicate() == (b"by hand", b""), "as often as one likes"
 
 
 def test_with_is_left_by_cancellation() -> None:
