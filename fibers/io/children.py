@@ -130,7 +130,7 @@ def wait_for(child: Any, deadline: float) -> bool:
     """
     scheduler = get_scheduler()
     me = scheduler.current
-    pause = 0.001
+    pause = 0.0
     while not _reaped(child):
         if me is None:
             raise scheduler.refuse()
@@ -138,26 +138,29 @@ def wait_for(child: Any, deadline: float) -> bool:
         if left <= 0:
             return False
         scheduler.check_interrupt(me)
-        fd = None
-        if opener is not None:
-            if not child._waitpid_lock.acquire(False):
-                sleep(0)  # another thread is looking at this moment
-                continue
-            try:
-                # While we hold the lock nobody reaps the child, so its number is its own.
-                fd = opener(child.pid)
-            except ProcessLookupError:
-                continue  # it has just ended
-            except OSError:
-                pass  # no fd left, or no such call
-            finally:
-                child._waitpid_lock.release()
+        fd = _open(child)
         if fd is not None:
             _until_readable(*fd, None if deadline == FOREVER else left)
-        elif not threads or not _by_thread(child, deadline):
-            sleep(min(pause, left))
-            pause = min(pause * 2, 0.05)
+            if _reaped(child):
+                break
+        elif opener is None or child._thread_watch is not None or pause:
+            _by_thread(child, deadline)
+        # Another thread is about to reap it, a debugger has not let go of it, or all that there is is the clock.
+        sleep(min(pause, max(deadline - scheduler.loop.clock(), 0)))
+        pause = min(max(pause * 2, 0.001), 0.05)
     return True
+
+
+def _open(child: Any) -> Fd | None:
+    """An fd that tells of the end of the child; None: there is none to be had, at least at this moment."""
+    if opener is None or not child._waitpid_lock.acquire(False):
+        return None
+    try:
+        return opener(child.pid)  # while we hold the lock nobody reaps the child: its number is its own
+    except OSError:
+        return None  # no fd left, no such call, or it has just ended
+    finally:
+        child._waitpid_lock.release()
 
 
 def _reaped(child: Any) -> bool:
@@ -184,15 +187,13 @@ def _until_readable(fd: int, close: Callable[[], None], timeout: float | None) -
         close()
 
 
-def _by_thread(child: Any, deadline: float) -> bool:
-    """Have a thread wait for a child, and wait for the thread. False: it has nothing to add."""
+def _by_thread(child: Any, deadline: float) -> None:
+    """Have a thread wait for a child, and wait for the thread. Returns at once if none is to be had, or it is done."""
     watch = child._thread_watch
-    if watch is None:
+    if watch is None and threads:
         try:
             watch = child._thread_watch = ThreadWatch(child.pid)
         except RuntimeError:  # no more threads
-            return False
-    if watch.done:
-        return False
-    watch.wait(deadline)
-    return True
+            return
+    if watch is not None:
+        watch.wait(deadline)
