@@ -163,6 +163,7 @@ FLOORS = [
             "testing/memory/network",
             "testing/memory/__init__",
             "testing/__init__",
+            "server/service",
             "server/listeners",
             "server/accepting",
             "server/__init__",
