@@ -10,7 +10,7 @@ The stop, in order: the listeners are drained (`take`, whether there was room or
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..io.socket import socket
 
@@ -24,8 +24,8 @@ class Changed(Protocol):
     def retire(self, reason: str = "") -> None:
         """This process has done enough (as many requests as it was to serve): stop it gracefully, and start another.
 
-        Returns at once; a second call does nothing. Where there are no processes (`processes=1` in the caller's own), or
-        no master to start another, it is only noted in the log.
+        Returns at once; a second call does nothing. A server without processes of its own (`processes=1`) has nobody to
+        start another: there it is only noted in the log.
         """
 
 
@@ -52,6 +52,14 @@ class Service(Protocol):
 
     def open(self) -> int:
         """Connections that there are now. May be read from any thread."""
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A service that can also tell whom it serves, for the report of a stop."""
+
+    def names(self) -> list[str]:
+        """Of each connection that is open, what serves whom."""
 
 
 MakeService = Callable[[Changed], Service]
