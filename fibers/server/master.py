@@ -33,7 +33,6 @@ from typing import Any, Final
 from ..core.lifecycle import GRACE, end_thread
 from . import signalling, systemd, worker
 from .accepting import name_of
-from .crew import Row
 from .forking import SignalPipe, adopts
 from .listeners import Endpoint, open_all
 from .service import MakeService
