@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
+from ..core.cancel import shield
 from ..core.runtime import sleep, spawn
 from ..core.scheduler import check_seconds
 from ..threads.signals import open_signal_receiver
@@ -137,8 +138,11 @@ class Serving:
         crew = self._crew
         if crew is None:
             raise RuntimeError(f"{self!r} has not been started")
-        report = crew.finish(self._patience(timeout))
-        self._remove()
+        try:
+            report = crew.finish(self._patience(timeout))
+        finally:
+            self._remove()
+            self._report = crew.report()
         if crew.error is not None:
             raise crew.error
         return report
@@ -158,11 +162,15 @@ class Serving:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._report = self.stop(GRACEFULLY if error is None else 0)
+        if error is None:
+            self.stop()
+        else:
+            with shield():
+                self.stop(0)
 
     @property
     def report(self) -> Report | None:
-        """What the stop at the end of the block, or of `serve_forever`, came to. None before that."""
+        """What the stop came to. None before that."""
         return self._report
 
     # -- as the program ---------------------------------------------------------------------------------------------
@@ -191,14 +199,14 @@ class Serving:
             else:
                 self._serve(crew)
         except BaseException:
-            self.stop(0)
+            with shield():
+                self.stop(0)
             raise
         finally:
             for helper in helpers:
                 helper.cancel()
                 helper.join()
-        self._report = self.stop()
-        return self._report
+        return self.stop()
 
     def _serve(self, crew: Crew) -> None:
         """Until it is over."""
