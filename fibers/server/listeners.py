@@ -31,6 +31,8 @@ from ..io import socket
 
 #: Connections that the kernel keeps for us until they are accepted. (It caps this by its own limit.)
 BACKLOG: Final = 4096
+#: Bytes in the path of a unix socket.
+LONGEST_PATH: Final = 107
 #: Does the kernel share connections out among listeners of one port?
 BALANCED: Final = sys.platform == "linux"
 
@@ -189,7 +191,7 @@ class UnixEndpoint:
         folder = tempfile.mkdtemp(prefix=".s", dir=os.path.dirname(os.path.abspath(path)))
         private = os.path.join(folder, "s")
         try:
-            listener.bind(private)
+            _bind_file(listener, private)
             os.chmod(private, self._mode)
             if self._owner != (None, None):
                 _chown(private, *self._owner)
@@ -272,6 +274,18 @@ def _is_pair(address: Any) -> bool:
         and isinstance(address[0], str | None)
         and isinstance(address[1], int)
     )
+
+
+def _bind_file(listener: socket.socket, path: str) -> None:
+    """`bind`, also where the path is too long because of the folder that we have made."""
+    if len(os.fsencode(path)) <= LONGEST_PATH or sys.platform != "linux":
+        listener.bind(path)
+        return
+    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listener.bind(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
+    finally:
+        os.close(folder)
 
 
 def _check_stale(path: str) -> None:
