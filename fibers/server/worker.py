@@ -116,13 +116,16 @@ def _retire(link: std.socket, crew: Crew) -> None:
 def _obey(link: std.socket, crew: Crew, graceful: float | None) -> None:
     """What the link's thread does."""
     with link.makefile("r") as lines:
-        for line in lines:
-            word = line.strip()
-            if word == CUT:
-                crew.request_stop(0)
-                crew.hurry()
-            else:
-                crew.request_stop(graceful, drain=word == STOP)
+        try:
+            for line in lines:
+                word = line.strip()
+                if word == CUT:
+                    crew.request_stop(0)
+                    crew.hurry()
+                else:
+                    crew.request_stop(graceful, drain=word == STOP)
+        except ConnectionError:
+            pass  # it has died with something unread
     _log.error("process %d of a server stops: its master is gone", os.getpid())
     crew.request_stop(graceful)
     if graceful is not None:

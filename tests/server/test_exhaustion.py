@@ -2,6 +2,7 @@
 
 import errno
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ server.serve_forever()
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_storm_of_connections(threads: int, tmp_path: Path) -> None:
-    with Program(tmp_path, STORM.format(pause=0.02, threads=threads)) as program:
+    with Program(tmp_path, STORM.format(pause=0.02, threads=threads)) as program, ExitStack() as stack:
         address = ("127.0.0.1", int(program.line()))
         program.told("READY=1")
-        clients = [connect(address) for _ in range(200)]
+        clients = [stack.enter_context(connect(address)) for _ in range(200)]
         served = turned_away = 0
         for client in clients:
             try:

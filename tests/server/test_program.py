@@ -14,7 +14,9 @@ def slow(sock, address):
     sock.sendall(b"hello")
     if sock.recv(1) == b"g":
         sock.sendall(b"bye")
-server = TCPServer(("127.0.0.1", 0), slow, {how}, graceful_timeout={graceful}, on_worker_start=lambda: say(server.address[1]))
+def begin():
+    say(server.address[1])
+server = TCPServer(("127.0.0.1", 0), slow, {how}, graceful_timeout={graceful}, on_worker_start=begin)
 if "processes" not in {how!r}:
     server.start()
     say(server.address[1])

@@ -128,13 +128,18 @@ def test_of_two_stops_the_shorter_time_holds(threads: int) -> None:
 
 def test_a_block_that_fails_cuts_at_once() -> None:
     handler = Slow()
-    with pytest.raises(LookupError), TCPServer(ANY, handler, graceful_timeout=None) as server:
-        client = socket.create_connection(server.address)
-        handler.began.acquire()
-        raise LookupError
+    server = TCPServer(ANY, handler, graceful_timeout=None)
+
+    def block() -> None:
+        with server:
+            clients.append(socket.create_connection(server.address))
+            handler.began.acquire()
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        block()
     assert server.report is not None
     assert len(server.report.cut) == 1
-    client.close()
 
 
 @THREADS

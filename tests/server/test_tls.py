@@ -37,7 +37,7 @@ def server_context() -> std.SSLContext:
 def client_to(server: TCPServer) -> Any:
     context = ssl.create_default_context(cafile=certificates().ca)
     plain = socket.create_connection(server.address, timeout=10)
-    return ssl.wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False, context=context)
+    return context.wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False)
 
 
 @THREADS
