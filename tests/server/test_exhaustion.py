@@ -41,17 +41,23 @@ def test_a_storm_of_connections(threads: int, tmp_path: Path) -> None:
                 answer = b""
             served += answer == b"x"
             turned_away += answer == b""
-            if served + turned_away == 1:
-                assert served == 1
         assert served + turned_away == 200  # none waits for ever
         assert 0 < served < 60
         for client in clients:
             client.close()
-        assert ask(address, b"again") == b"again"
+        while again(address) != b"again":
+            pass  # the server has not seen all of them go
         program.signal(15)
         assert program.end() == 0
         log = program.log()
         assert 1 <= log.count("cannot accept connections") <= threads
+
+
+def again(address: Any) -> bytes:
+    try:
+        return ask(address, b"again")
+    except ConnectionError:
+        return b""
 
 
 class Listener:
