@@ -10,6 +10,7 @@ How it waits, writes and ends is in line.py.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from ..core.cancel import timeout as time_limit
@@ -26,6 +27,7 @@ from .exchange import Exchange
 from .head import Head, parse_head
 from .hub import Hub
 from .line import RECEIVE, Line
+from .proxy import parse_proxy
 
 _log: Final = logging.getLogger("fibers.http")
 
@@ -36,7 +38,10 @@ SKIPPED: Final = 65_536
 class Connection(Line):
     """See the module's text. For the thread of its hub."""
 
-    __slots__ = ("_body_began", "_exchange", "_head", "_raw", "_requests")
+    __slots__ = ("_body_began", "_exchange", "_head", "_leaving", "_new", "_raw", "_requests", "_running")
+
+    #: How to receive without waiting.
+    receive_now = staticmethod(recv_now)
 
     def __init__(self, hub: Hub, sock: socket, address: Any) -> None:
         super().__init__(hub, sock, address)
@@ -45,11 +50,41 @@ class Connection(Line):
         self._raw: Stream | None = None  # below the body of the request
         self._body_began = 0.0
         self._requests = 0
+        self._running = False  # holds the place of a handler
+        self._leaving: Callable[[], object] | None = None
+        proxies = hub.settings.proxy_protocol
+        self._new = proxies is not None and self._host in proxies  # something comes before the first request
 
     def go_on(self) -> None:
+        if self._new and not self._open():
+            return
         head, self._head = self._head, None
         if head is None or self._handle(head):
             self._serve()
+
+    def _open(self) -> bool:
+        """What comes before the first request: the PROXY header. False if it has not come, or the connection is over."""
+        while True:
+            try:
+                proxied = parse_proxy(bytes(self._data)) if self._data else None
+            except RequestError as error:
+                _log.warning("closed a connection of %s: %s", self.address, error)
+                self.drop()
+                return False
+            if proxied is not None:
+                self._data = bytes(self._data[proxied.size :])
+                if proxied.client is not None:
+                    self._host, self._port = proxied.client, proxied.port
+                self._new = False
+                return True
+            received = recv_now(self.sock, RECEIVE)
+            if received:
+                self._data = bytes(self._data) + received
+            elif received is not None:
+                self.drop()
+                return False
+            elif stand_by(self._io, self._io.reading, self):
+                return False
 
     def came_too_late(self) -> None:
         self._refuse(RequestError(408, "the head of the request did not come in time"))
@@ -66,7 +101,7 @@ class Connection(Line):
             if end < 0:
                 if data and self._too_long():
                     return
-                received = recv_now(self.sock, RECEIVE)
+                received = self.receive_now(self.sock, RECEIVE)
                 if received is None:
                     if data:
                         hub.census.change(self, HEAD)
@@ -123,16 +158,28 @@ class Connection(Line):
     def _handle(self, head: Head) -> bool:
         """Have the handler answer a request. True if the connection can serve another one now."""
         hub = self._hub
-        hub.census.change(self, RUNNING)
-        hub.census.requests_total += 1
+        books = hub.census
+        books.change(self, RUNNING)
+        books.requests_total += 1
+        if books.requests_total >= hub.turns:
+            hub.exhausted()
         self._requests += 1
+        self._running = True
         exchange = self._exchange = Exchange(self, head)
+        began = hub.loop.clock() if hub.log is not None else 0.0
         try:
             self._call(exchange)
         finally:
             self._exchange = None
-            hub.end()
+            if self._running:
+                self._running = False
+                hub.end()
+        books.bytes_total += exchange.sent
+        if hub.log is not None:
+            gone = not exchange.whole()
+            hub.log.note(exchange, hub.server, hub.loop.clock() - began, self._requests, gone)
         if self.state == UPGRADED:
+            self.finish()
             return False
         if not exchange.whole():
             self.drop()
@@ -142,7 +189,7 @@ class Connection(Line):
         elif exchange.last_one:
             self._lingering = self._lingering or bool(self._data) or not self.quiet()
             if not self._lingering and self._left is None:
-                self.drop()
+                self.finish()
                 return False
         if self._left is not None:
             hub.census.change(self, WRITING)
@@ -162,20 +209,27 @@ class Connection(Line):
             else:
                 with time_limit(seconds):
                     hub.handler(exchange)
-            if not exchange.started and exchange._plan is None:
+            if exchange.ended:
+                return
+            if not exchange.answered:
                 _log.error("the handler of %r has returned without a response", exchange.head)
                 exchange.fail(500, "no response")
-            elif not exchange.ended:
+            else:
                 exchange.end()
         except RequestError as error:
             self._lingering = True
             if not exchange.started:
-                exchange.fail(error.status, error.reason)
+                exchange.fail(error.status, error.reason, error.fields)
         except (ClientGoneError, ClosedError):
             self._lingering = False
         except (Cancelled, FiberKilled):
             raise
-        except Exception:
+        except Exception as error:
+            if seconds is not None and isinstance(error, TimeoutError) and hasattr(error, "scope"):
+                _log.error("the handler of %r has taken more than %g seconds", exchange.head, seconds)
+                if not exchange.started:
+                    exchange.fail(503, "the server has taken too long to answer")
+                return
             _log.exception("the handler of %r has failed", exchange.head)
             if not exchange.started:
                 exchange.fail(500, "the server has failed to answer")
@@ -185,15 +239,38 @@ class Connection(Line):
         _log.info("refused a request of %s: %s", self.address, error)
         self._requests += 1
         self._data = b""
-        head = Head("GET", "*", (1, 1))
-        self._hub.census.change(self, RUNNING)
-        Exchange(self, head).fail(error.status, error.reason)
+        head = Head("-", "-", (1, 1))
+        hub = self._hub
+        hub.census.change(self, RUNNING)
+        exchange = Exchange(self, head)
+        exchange.fail(error.status, error.reason)
+        if hub.log is not None:
+            hub.log.note(exchange, hub.server, 0.0, self._requests, False)
         self._lingering = True
         if self._left is not None:
             self._hub.census.change(self, WRITING)
             self.write_left()
         else:
             self.linger()
+
+    # -- another protocol -------------------------------------------------------------------------------------------
+
+    def hand_over(self, leaving: Callable[[], object] | None) -> tuple[Any, bytes]:
+        """The handler's place is free for others from now on: a conversation may last for days."""
+        self._leaving = leaving
+        self._hub.census.change(self, UPGRADED)
+        self._running = False
+        self._hub.end()
+        self._io.timeout = None
+        unread, self._data = bytes(self._data), b""
+        return self.sock, unread
+
+    def leave(self) -> None:
+        """The server is to stop: say so to whom the connection was handed over. In a fiber."""
+        if self._leaving is not None:
+            self._leaving()
+        elif self.fiber is not None:
+            self.fiber.cancel()
 
     # -- the body of a request ------------------------------------------------------------------------------------------
 
@@ -214,6 +291,7 @@ class Connection(Line):
         self._hub.census.change(self, BODY)
         self._body_began = self._hub.loop.clock()
         if exchange.head.expects_continue and not exchange.started:
+            exchange.head.expects_continue = False
             self.send([b"HTTP/1.1 100 Continue\r\n\r\n"], False)
 
     def body_grows(self, received: int) -> None:
@@ -236,11 +314,10 @@ class Connection(Line):
         if not exchange.body_begun:
             if head.expects_continue or head.chunked or head.length > SKIPPED or exchange.last_one:
                 return False
-            exchange.head.expects_continue = False
         body = exchange.body
         if not body.done:
-            if head.chunked or exchange.last_one or head.length > SKIPPED:
-                return False
+            if head.chunked or exchange.last_one or head.length > SKIPPED or head.expects_continue:
+                return False  # the last: it has not been told to send it, and what comes may be the next request
             self._exchange = exchange
             try:
                 body.read()
