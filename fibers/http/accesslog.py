@@ -162,6 +162,7 @@ class AccessLog:
         self._queue.clear()
         self._bell, self._starting = threading.Event(), threading.Lock()
         self._thread, self._sleeps = None, False
+        self._reopen = True
         self.dropped = self.written = 0
 
     def __repr__(self) -> str:

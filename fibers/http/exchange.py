@@ -100,6 +100,8 @@ class Exchange:
         """
         if self.started:
             raise RuntimeError("there has been a response already")
+        if body.__class__ is not bytes and not isinstance(body, bytes):
+            raise TypeError(f"the body of a response is bytes, not {body!r}")
         made = self._plan = plan(self.head, status, fields, len(body), self._line.ends())
         made.left = 0
         head = made.head.encode("latin-1")
@@ -150,6 +152,8 @@ class Exchange:
         made = self._plan
         if made is None or self.ended:
             raise RuntimeError("begin() comes before write(), and end() after it")
+        if data.__class__ is not bytes and not isinstance(data, bytes):
+            raise TypeError(f"the body of a response is bytes, not {data!r}")
         if not data:
             return
         if made.left is not None and not made.no_body:

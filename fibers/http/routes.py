@@ -22,9 +22,11 @@ from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
 from .answers import send_answer
+from ..server.share import Report
 from .exchange import Exchange
 from .request import Request
 from .response import status_line
+from .serving import serve
 
 Handler = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
@@ -50,6 +52,9 @@ class Server:
 
     Routes are added before it serves; then it may be used by all loops at once.
     """
+
+    #: For `serve`: this is no WSGI application.
+    takes_exchanges: Final = True
 
     def __init__(self) -> None:
         self._root = _Place()
@@ -113,11 +118,14 @@ class Server:
         head = exchange.head
         values: tuple[str, ...] = ()
         handlers = self._plain.get(head.path)
-        if handlers is None:
+        if handlers is None and head.path.startswith("/"):
             found = _find(self._root, [unquote(each) for each in head.path[1:].split("/")], 0)
             if found is not None:
                 handlers, values = found[0].handlers, found[1]
         if handlers is None:
+            if head.target == "*":
+                exchange.respond(status_line(204))
+                return
             self._elsewhere(exchange)
             return
         chosen = handlers.get(head.method)
@@ -140,6 +148,10 @@ class Server:
             _refuse(exchange, 404)
         else:
             send_answer(exchange, self._otherwise(Request(exchange, {})))
+
+    def serve(self, host: str = "127.0.0.1", port: int = 8000, **options: Any) -> Report:
+        """Serve it, until a signal comes: `fibers.http.serve`."""
+        return serve(self, host, port, **options)
 
     def __repr__(self) -> str:
         return f"<Server, {len(self._plain)} plain routes>"
