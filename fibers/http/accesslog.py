@@ -49,7 +49,7 @@ class AccessLog:
         self._format = compile_format(format)
         self._path = os.fspath(to) if isinstance(to, str | os.PathLike) else None
         self._to: Any = to
-        self._file: IO[str] | None = None
+        self._fd = -1
         self._capacity = capacity
         self._queue: deque[Record] = deque()
         self._bell = threading.Event()
@@ -61,7 +61,7 @@ class AccessLog:
         self.dropped = 0
         self.written = 0
         if self._path is not None:
-            self._file = open(self._path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+            self._fd = _open(self._path)
         _logs.add(self)
 
     def note(self, exchange: Exchange, server: tuple[str, int], seconds: float, number: int, gone: bool) -> None:
@@ -85,18 +85,24 @@ class AccessLog:
 
     def _run(self) -> None:
         queue, bell = self._queue, self._bell
-        reported = 0
+        reported, failing = 0, False
         while True:
             lines = []
             while queue and len(lines) < 1000:
                 lines.append(self._line(queue.popleft()))
-            if self.dropped != reported:
-                lines.append(f"# {self.dropped - reported} requests are missing here: the log was too slow")
-                reported = self.dropped
+            records, dropped = len(lines), self.dropped
+            if dropped != reported and not (failing and not lines):
+                lines.append(f"# {dropped - reported} requests are missing here: the log was too slow")
             if lines:
-                self._write(lines)
-                if not self._closing and not queue:
+                failing = not self._write(lines)
+                if failing:
+                    self.dropped += records
                     sleep_thread(PAUSE)
+                else:
+                    self.written += records
+                    reported = dropped
+                    if not self._closing and not queue:
+                        sleep_thread(PAUSE)
                 continue
             if self._closing:
                 return
@@ -112,25 +118,26 @@ class AccessLog:
         except (ValueError, TypeError, AttributeError) as error:  # a handler's fields may be anything
             return f"# a request that cannot be put into this format: {error}"
 
-    def _write(self, lines: list[str]) -> None:
+    def _write(self, lines: list[str]) -> bool:
         try:
-            if self._reopen and self._path is not None:
-                self._reopen = False
-                if self._file is not None:
-                    self._file.close()
-                self._file = open(self._path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-            if self._file is None and callable(self._to):
+            if self._path is not None:
+                if self._reopen:
+                    fd, self._fd = self._fd, _open(self._path)
+                    self._reopen = False
+                    os.close(fd)
+                data = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
+                while data:
+                    data = data[os.write(self._fd, data) :]
+            elif callable(self._to):
                 for line in lines:
                     self._to(line)
             else:
-                file = self._file or self._to
-                file.write("\n".join(lines) + "\n")
-                file.flush()
-            self.written += len(lines)
+                self._to.write("\n".join(lines) + "\n")
+                self._to.flush()
         except (OSError, ValueError) as error:
-            self.dropped += len(lines)
             _log.error("cannot write the access log: %s", error)
-            sleep_thread(PAUSE)
+            return False
+        return True
 
     def reopen(self) -> None:
         """The file has been moved away (logrotate): open the path again for the next line."""
@@ -154,8 +161,9 @@ class AccessLog:
             thread.join(LAST_WORDS)
             if thread.is_alive():
                 return  # it hangs in a write, and has the file
-        if self._file is not None:
-            self._file.close()
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _after_fork(self) -> None:
         """The thread is the parent's."""
@@ -167,6 +175,12 @@ class AccessLog:
 
     def __repr__(self) -> str:
         return f"<AccessLog, {self.written} written, {self.dropped} dropped>"
+
+
+def _open(path: str) -> int:
+    """A descriptor, not a file object: those have locks, which a fork may copy locked. Each write goes to the end, whoever
+    else writes there."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
 #: Those that a fork has to begin anew.

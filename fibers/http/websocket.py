@@ -126,6 +126,8 @@ class WebSocket:
                 elif isinstance(event, Ping):
                     self._say(event.response())
                 elif isinstance(event, CloseConnection):
+                    if self._engine.state is ConnectionState.OPEN:  # wsproto's own: what came is no WebSocket
+                        self._fail(int(event.code), event.reason or "")
                     self._closed = WebSocketClosed(int(event.code), event.reason or "")
                     if self._engine.state is ConnectionState.REMOTE_CLOSING:
                         self._say(event.response())
