@@ -14,13 +14,16 @@ from typing import Any, ClassVar, Final
 from _socket import socket as Raw  # noqa: N812
 
 from ..errors import ClosedError
+from ..io.operations import recv_now
 from ..io.state import state_of
 from ..io.tls import TlsState, exclusive
 from ..io.tls_operations import read_now, unsent, write_now
+from ..io.waiting import stand_by
 from .census import TLS
 from .connection import Connection
 from .errors import ClientGoneError
 from .filepart import FilePart
+from .line import RECEIVE
 
 _log: Final = logging.getLogger("fibers.http")
 
@@ -45,6 +48,15 @@ class SecureConnection(Connection):
             if not super()._open():
                 return False
             self._lead, self._new = False, True
+        while not self._data:
+            received = recv_now(self.sock, RECEIVE)
+            if received:
+                self._data = received
+            elif received is not None:
+                self.drop()
+                return False
+            elif stand_by(self._io, self._io.reading, self):
+                return False
         return self._shake_hands()
 
     def _shake_hands(self) -> bool:
@@ -56,8 +68,7 @@ class SecureConnection(Connection):
             self.sock = hub.secure().wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
             state = self._io = state_of(self.sock)
             assert isinstance(state, TlsState)
-            if early:
-                state.feed(early)
+            state.feed(early)
             state.timeout = None  # the books have the time
             self.sock.do_handshake()
         except (OSError, ValueError) as error:
