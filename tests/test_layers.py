@@ -217,7 +217,7 @@ FLOORS = [
             "demo/__init__",
             "__main__",
         ],
-        third_party=["greenlet"],
+        third_party=["greenlet", "wsproto"],
     ),
     Floor(3, "pytest plugin", ["testing/plugin"], third_party=["greenlet", "pytest"]),
 ]
@@ -232,6 +232,7 @@ FACE_MAY_IMPORT = [
 DEFERRED: dict[tuple[str, str], str] = {
     ("eventloop/__init__.py", "a computed name"): "a poller's file imports only where its system call exists",
     ("eventloop/__init__.py", "select"): "asked which system calls this platform has",
+    ("http/command.py", "a computed name"): "the application that the user names",
     ("info.py", "fibers.eventloop.libevent"): "the library may be missing, and is asked only where it is not",
 }
 

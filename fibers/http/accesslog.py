@@ -87,7 +87,7 @@ class AccessLog:
         queue, bell = self._queue, self._bell
         reported, failing = 0, False
         while True:
-            lines = []
+            lines: list[str] = []
             while queue and len(lines) < 1000:
                 lines.append(self._line(queue.popleft()))
             records, dropped = len(lines), self.dropped

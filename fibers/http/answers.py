@@ -42,15 +42,15 @@ class Response:
             body, kind = json.dumps(body).encode(), "application/json"
         else:
             kind = "application/octet-stream"
-        self.body: bytes | Iterable[Any] = body
+        self.body: Any = bytes(body) if isinstance(body, bytearray | memoryview) else body
         if body != b"" and not any(name.lower() == "content-type" for name, _ in headers):
             self.headers.insert(0, ("Content-Type", content_type or kind))
 
     def send(self, exchange: Exchange) -> None:
         """Answer with it."""
         body = self.body
-        if isinstance(body, bytes | bytearray | memoryview):
-            exchange.respond(self.status, self.headers, bytes(body))
+        if isinstance(body, bytes):
+            exchange.respond(self.status, self.headers, body)
             return
         try:
             exchange.begin(self.status, self.headers)

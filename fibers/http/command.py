@@ -25,8 +25,16 @@ LOOK: Final = 0.5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `serve`."""
     add = parser.add_argument
-    add("app", metavar="module:app", help="the application: a WSGI callable, a fibers.http.Server, or module:make_app()")
-    add("--bind", "-b", action="append", metavar="ADDRESS", help="host:port, or unix:/path; may be repeated (127.0.0.1:8000)")
+    add(
+        "app", metavar="module:app", help="the application: a WSGI callable, a fibers.http.Server, or module:make_app()"
+    )
+    add(
+        "--bind",
+        "-b",
+        action="append",
+        metavar="ADDRESS",
+        help="host:port, or unix:/path; may be repeated (127.0.0.1:8000)",
+    )
     add("--threads", type=int, default=1, metavar="N", help="event loops, each in a thread (1)")
     add("--processes", type=int, default=1, metavar="N", help="processes, each with that many threads (1)")
     add("--reload", action="store_true", help="start anew when a source file changes; for developing")
@@ -36,8 +44,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--access-log", metavar="FILE", help="where requests are logged; - is standard output")
     add("--log-format", default="", metavar="FORMAT", help=f"Apache's directives, or {JSON} (the combined format)")
     add("--status", metavar="PATH", help="a status page, for this machine only, as /server-status")
-    add("--forwarded-from", default="", metavar="NETWORKS", help="proxies that are believed in X-Forwarded-For, by commas")
-    add("--forwarded-dialect", choices=["x-forwarded", "forwarded"], default="x-forwarded", help="what they speak (x-forwarded)")
+    add(
+        "--forwarded-from",
+        default="",
+        metavar="NETWORKS",
+        help="proxies that are believed in X-Forwarded-For, by commas",
+    )
+    add(
+        "--forwarded-dialect",
+        choices=["x-forwarded", "forwarded"],
+        default="x-forwarded",
+        help="what they speak (x-forwarded)",
+    )
     add("--proxy-protocol-from", default="", metavar="NETWORKS", help="peers that send a PROXY header, by commas")
     add("--max-requests", type=int, metavar="N", help="replace a process after about so many requests")
     add("--max-handlers", type=int, default=1000, metavar="N", help="requests handled at once in a loop (1000)")

@@ -21,7 +21,7 @@ from ..io.socket import socket
 from ..io.stream import Stream
 from ..io.waiting import stand_by
 from .body import NO_BODY, Body, ChunkedSource, LengthSource
-from .census import BODY, HEAD, KEEP_ALIVE, QUEUED, RUNNING, UPGRADED, WRITING
+from .census import BODY, HEAD, KEEP_ALIVE, NAMES, QUEUED, RUNNING, UPGRADED, WRITING
 from .errors import ClientGoneError, RequestError
 from .exchange import Exchange
 from .head import Head, parse_head
@@ -59,8 +59,22 @@ class Connection(Line):
         if self._new and not self._open():
             return
         head, self._head = self._head, None
-        if head is None or self._handle(head):
+        if head is None and self._running:  # it was dropped before it could use its handler
+            self._running = False
+            self._hub.end()
+        elif head is None or self._handle(head):
             self._serve()
+
+    def granted(self) -> None:
+        self._running = True
+        self.resume()
+
+    def _forget(self) -> None:
+        if self._head is not None:
+            self._head = None
+            if not self._running:
+                self._hub.queued.remove(self)
+        super()._forget()
 
     def _open(self) -> bool:
         """What comes before the first request: the PROXY header. False if it has not come, or the connection is over."""
@@ -265,6 +279,12 @@ class Connection(Line):
         unread, self._data = bytes(self._data), b""
         return self.sock, unread
 
+    def __str__(self) -> str:
+        """What serves whom."""
+        exchange = self._exchange
+        what = NAMES[self.state] if exchange is None else f"{exchange.head.method} {exchange.head.target[:100]}"
+        return f"{what} of {self._host or 'a unix socket'}"
+
     def leave(self) -> None:
         """The server is to stop: say so to whom the connection was handed over. In a fiber."""
         if self._leaving is not None:
@@ -311,9 +331,9 @@ class Connection(Line):
         head = exchange.head
         if not head.chunked and not head.length:
             return True
-        if not exchange.body_begun:
-            if head.expects_continue or head.chunked or head.length > SKIPPED or exchange.last_one:
-                return False
+        unread = head.expects_continue or head.chunked or head.length > SKIPPED or exchange.last_one
+        if unread and not exchange.body_begun:
+            return False
         body = exchange.body
         if not body.done:
             if head.chunked or exchange.last_one or head.length > SKIPPED or head.expects_continue:

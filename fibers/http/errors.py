@@ -1,6 +1,5 @@
 """What can be wrong with a request, as the client is told it."""
 
-
 from collections.abc import Sequence
 
 

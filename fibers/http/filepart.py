@@ -23,9 +23,9 @@ class FilePart:
         self.offset = offset
         self.left = left
 
-    def send(self, sock: Any) -> int:
-        """Send some to a plain socket, without waiting; how many bytes. Raises BlockingIOError, EOFError if it ends early."""
-        return self._took(os.sendfile(sock.fileno(), self._fd, self.offset, min(self.left, AT_ONCE)))
+    def send(self, sock: Any) -> None:
+        """Send some to a plain socket, without waiting. Raises BlockingIOError, EOFError if the file ends early."""
+        self._took(os.sendfile(sock.fileno(), self._fd, self.offset, min(self.left, AT_ONCE)))
 
     def peek(self) -> bytes:
         """What comes next, some of it. Raises EOFError if the file has been cut off."""
@@ -39,11 +39,10 @@ class FilePart:
         self.offset += count
         self.left -= count
 
-    def _took(self, count: int) -> int:
+    def _took(self, count: int) -> None:
         if not count:
             raise EOFError(f"the file has ended {self.left} bytes before the response")
         self.skip(count)
-        return count
 
     def close(self) -> None:
         """A second call does nothing."""

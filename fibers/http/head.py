@@ -95,8 +95,14 @@ _names: Final[dict[str, str]] = {}
 
 #: Fields that say something about the request itself.
 _SPECIAL: Final = frozenset(
-    ("connection", "content-length", "expect", "host", "transfer-encoding", "upgrade", "http2-settings")
+    ("connection", "content-length", "content-type", "expect", "host", "transfer-encoding", "upgrade")
 )
+
+#: Fields that say how a message is to be read, or who may read it: they must not come behind it (RFC 9110, 6.5.1).
+NO_TRAILERS: Final = frozenset(
+    ("connection", "content-encoding", "content-length", "content-range", "content-type", "host", "set-cookie", "te",
+     "trailer", "transfer-encoding", "upgrade")
+)  # fmt: skip
 
 
 def parse_head(data: bytes, limits: Limits = Limits()) -> Head:  # noqa: B008 - immutable
@@ -202,6 +208,8 @@ def _understand(head: Head, special: dict[str, list[str]]) -> None:
             return  # as in most requests
     elif head.version == (1, 1):
         raise RequestError(400, "HTTP/1.1 needs a Host field")
+    if len(special.get("content-type", ())) > 1:
+        raise RequestError(400, "more than one Content-Type field")
     lengths, codings = special.get("content-length"), special.get("transfer-encoding")
     if codings is not None:
         _understand_coding(head, codings, lengths)

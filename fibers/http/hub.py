@@ -55,7 +55,7 @@ NEVER = sys.maxsize
 class Member(census.Member, Protocol):
     """What a hub needs of a connection."""
 
-    def resume(self) -> None:
+    def granted(self) -> None:
         """A handler is free for the request that waits. Runtime or fiber code; returns at once."""
 
     def shed(self) -> bool:
@@ -118,7 +118,7 @@ class Hub:
     def end(self) -> None:
         """A handler is done: the next request gets it."""
         if self.queued:
-            self.queued.popleft().resume()
+            self.queued.popleft().granted()
         else:
             self.running -= 1
             if self.changed is not None:

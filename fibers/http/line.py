@@ -83,6 +83,10 @@ class Line(Standby):
         return peer if forwarding is None else forwarding(peer, head)
 
     @abstractmethod
+    def granted(self) -> None:
+        """As the hub's member."""
+
+    @abstractmethod
     def go_on(self) -> None:
         """Something has come, or the last response has gone out: do what can be done now. In a fiber."""
 
@@ -160,7 +164,7 @@ class Line(Standby):
                     if sent == len(parts[0]) + len(parts[1]):
                         return
                     cut = sent - len(parts[0])
-                    self._left = [memoryview(parts[1])[cut:]] if cut >= 0 else [*map(memoryview, parts)]
+                    self._left = [memoryview(parts[1])[cut:]] if cut >= 0 else [memoryview(part) for part in parts]
                     if cut < 0:
                         self._left[0] = memoryview(parts[0])[sent:]
                 else:
@@ -170,7 +174,7 @@ class Line(Standby):
                         return
                     self._left = [memoryview(data)[sent:]]
             else:
-                self._left += map(memoryview, parts)
+                self._left += [memoryview(part) for part in parts]
             if not last:
                 self._send_left()
         except ConnectionError as error:

@@ -62,6 +62,7 @@ class Record:
         except ValueError:
             return None
 
+
 Part = Callable[[Record], str]
 
 
@@ -179,7 +180,10 @@ def _time(argument: str) -> Part:
         "msec_frac": lambda at: f"{int(at * 1e3) % 1000:03d}",
         "usec_frac": lambda at: f"{int(at * 1e6) % 1_000_000:06d}",
     }
-    word = words.get(form, lambda at: strftime(form, localtime(at)))
+    def by_strftime(at: float) -> str:
+        return strftime(form, localtime(at))
+
+    word = words.get(form, by_strftime)
     return lambda r: word(r.ended if at_end else r.began)
 
 

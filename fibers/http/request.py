@@ -143,7 +143,9 @@ class Request:
         return Stream(sock, unread)
 
     def websocket(
-        self, subprotocols: tuple[str, ...] = (), limits: WebSocketLimits = WebSocketLimits()  # noqa: B008 - immutable
+        self,
+        subprotocols: tuple[str, ...] = (),
+        limits: WebSocketLimits = WebSocketLimits(),  # noqa: B008 - immutable
     ) -> WebSocket:
         """Speak WebSocket from now on: see websocket.py. A request that does not ask for it is refused (426)."""
         return accept_websocket(self.exchange, subprotocols, limits)

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from time import time
 from typing import Final
 
-from .head import Head
+from .head import NO_TRAILERS, Head
 
 #: Sent as the field Server, unless the handler gives one.
 SERVER: Final = "fibers"
@@ -29,11 +29,6 @@ Fields = Sequence[tuple[str, str]]
 
 
 _TRAILER: Final = re.compile(r"[\t -~\x80-\xff]*")
-#: Fields that say how a message is to be read, or who may read it: they must not come behind it (RFC 9110, 6.5.1).
-_NO_TRAILERS: Final = frozenset(
-    ("connection", "content-encoding", "content-length", "content-range", "content-type", "host", "set-cookie", "te",
-     "trailer", "transfer-encoding", "upgrade")
-)  # fmt: skip
 _STATUS: Final = re.compile(r"[2-9][0-9][0-9] [\t -~\x80-\xff]*")
 
 
@@ -158,7 +153,7 @@ def check_trailers(trailers: Fields) -> str:
     """The trailers, as they are sent. Raises ValueError for those that are none, or must not be trailers."""
     text = ""
     for name, value in trailers:
-        if (_names.get(name) or _learn(name)) in _NO_TRAILERS:
+        if (_names.get(name) or _learn(name)) in NO_TRAILERS:
             raise ValueError(f"{name} cannot be a trailer: it says how the message is to be read")
         if not _TRAILER.fullmatch(value):
             raise ValueError(f"a trailer that is not one line of Latin-1: {name}: {value!r}")

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
-from .answers import send_answer
 from ..server.share import Report
+from .answers import send_answer
 from .exchange import Exchange
 from .request import Request
 from .response import status_line
@@ -79,7 +79,7 @@ class Server:
         return add
 
     def otherwise(self, function: H) -> H:
-        """For all paths that have no route, with any method: the function gets the request. Raises ValueError the second time."""
+        """For all paths that have no route, with any method. Raises ValueError if there is one already."""
         if self._otherwise is not None:
             raise ValueError("there is a function for all other paths already")
         self._otherwise = function

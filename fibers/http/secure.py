@@ -7,11 +7,10 @@
 """
 
 import logging
+from _socket import socket as Raw  # noqa: N812
 from socket import MSG_DONTWAIT, MSG_PEEK
 from ssl import SSLError
 from typing import Any, ClassVar, Final
-
-from _socket import socket as Raw  # noqa: N812
 
 from ..errors import ClosedError
 from ..io.operations import recv_now
@@ -65,12 +64,13 @@ class SecureConnection(Connection):
         hub.census.change(self, TLS)
         early, self._data = bytes(self._data), b""
         try:
-            self.sock = hub.secure().wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
+            wrapped = hub.secure().wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
+            self.sock = wrapped
             state = self._io = state_of(self.sock)
             assert isinstance(state, TlsState)
             state.feed(early)
             state.timeout = None  # the books have the time
-            self.sock.do_handshake()
+            wrapped.do_handshake()
         except (OSError, ValueError) as error:
             if not isinstance(error, ClosedError):
                 _log.info("no TLS with %s: %s", self.address, error)
@@ -89,7 +89,7 @@ class SecureConnection(Connection):
                     return
                 self._left = [memoryview(data)[taken:]]
             else:
-                self._left += map(memoryview, parts)
+                self._left += [memoryview(part) for part in parts]
             if not last:
                 self._send_left()
         except (ConnectionError, SSLError) as error:

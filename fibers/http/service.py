@@ -82,6 +82,10 @@ class HttpService:
     def open(self) -> int:
         return self.hub.census.open()
 
+    def names(self) -> list[str]:
+        """Of each connection, what it is doing, and for whom."""
+        return [str(member) for member in self.hub.census.everybody()]
+
     def begin_stop(self) -> None:
         hub = self.hub
         hub.stopping = True
@@ -120,8 +124,9 @@ class HttpService:
         for member in members:
             fiber = member.fiber  # type: ignore[attr-defined]
             if fiber is not None:
-                fiber.cancel()
-            member.drop()  # type: ignore[attr-defined]
+                fiber.cancel()  # and drops the connection at its end
+            else:
+                member.drop()  # type: ignore[attr-defined]
         return len(members)
 
     def __repr__(self) -> str:

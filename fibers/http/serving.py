@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 
 from ..server.listeners import BACKLOG, UnixEndpoint, endpoints_of
-from ..server.service import Changed, Service
 from ..server.servers import spread
+from ..server.service import Changed, Service
 from ..server.serving import GRACEFUL, Serving
 from ..server.share import Report
 from .accesslog import open_log

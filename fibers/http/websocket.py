@@ -104,7 +104,9 @@ class WebSocket:
                 if hasattr(late, "scope"):
                     raise
                 if pinged:
-                    raise self._gone(f"nothing has come for {self._limits.silence} seconds, not even to a ping") from None
+                    raise self._gone(
+                        f"nothing has come for {self._limits.silence} seconds, not even to a ping"
+                    ) from None
                 pinged = True
                 self.ping()
                 continue

@@ -80,10 +80,10 @@ class WsgiHandler:
         response = _Response(exchange)
         result = self._app(self._environ(exchange), response.start)
         try:
-            if result.__class__ is list and len(result) == 1 and response.status is not None and not response.begun:  # type: ignore[arg-type]
-                exchange.respond(response.status, response.fields, result[0])  # type: ignore[index]
+            if result.__class__ is list and len(result) == 1 and response.status is not None and not response.begun:
+                exchange.respond(response.status, response.fields, result[0])
                 return
-            if result.__class__ is FileWrapper and response.send_file(result.file):  # type: ignore[attr-defined]
+            if result.__class__ is FileWrapper and response.send_file(result.file):
                 return
             for data in result:
                 if data:

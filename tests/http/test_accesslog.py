@@ -69,7 +69,7 @@ def test_directives(format: str, wanted: str) -> None:
 
 @pytest.mark.parametrize("format", ["%z", "%{x}z", "a % b", "%"])
 def test_formats_that_are_none(format: str) -> None:
-    with pytest.raises(ValueError, match="known|begins no directive"):
+    with pytest.raises(ValueError, match=r"known|begins no directive"):
         compile_format(format)
 
 

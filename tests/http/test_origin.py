@@ -37,7 +37,7 @@ def test_networks() -> None:
         assert host not in networks, host
     assert "" in Networks(["unix"])
     assert all(host in Networks(["*"]) for host in ("1.2.3.4", "::5", ""))
-    with pytest.raises(ValueError, match="'10.0.0.0/99' is no network"):
+    with pytest.raises(ValueError, match=r"'10\.0\.0\.0/99' is no network"):
         Networks(["10.0.0.0/99"])
 
 

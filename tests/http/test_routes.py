@@ -167,7 +167,8 @@ def test_trailers_both_ways(server: Server) -> None:
 
     with site(server) as served, served.connect() as client:
         client.write_all(
-            b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-In: 7\r\n\r\n" + request("/no")
+            b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-In: 7\r\n\r\n"
+            + request("/no")
         )
         told = answer(client)
         assert (told.body, told.fields["trailer x-sum"]) == (b"a", "7")

@@ -95,7 +95,7 @@ def test_a_conversation() -> None:
 
 def test_what_comes_with_the_request_is_not_lost() -> None:
     with site(echoing()) as served, served.connect() as stream:
-        key = {"Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec_WebSocket_Version": "13"}
+        key: dict[str, Any] = {"Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec_WebSocket_Version": "13"}
         masked = bytes([0x81, 0x82, 0, 0, 0, 0]) + b"hi"
         stream.write_all(request(Upgrade="websocket", Connection="Upgrade", **key) + masked)
         head = stream.read_until(b"\r\n\r\n")
@@ -107,7 +107,7 @@ def test_a_request_for_something_else_is_told_what_this_is() -> None:
     with site(echoing()) as served:
         told = served.ask()
         assert (told.status, told.fields["upgrade"], told.fields["sec-websocket-version"]) == (426, "websocket", "13")
-        old = {"Sec_WebSocket_Key": "x", "Sec_WebSocket_Version": "8"}
+        old: dict[str, Any] = {"Sec_WebSocket_Key": "x", "Sec_WebSocket_Version": "8"}
         assert served.ask(Upgrade="websocket", Connection="Upgrade", **old).status == 426
 
 

@@ -31,7 +31,8 @@ def test_the_validator_finds_nothing_wrong() -> None:
         write(b"<")
         return [body, b">"]
 
-    with site(validator(app)) as served:
+    checked: Any = validator
+    with site(checked(app)) as served:
         assert served.ask("/a?x=1").body == b"<>"
         assert served.ask("/b%20c", "POST", b"body").body == b"<body>"
         assert served.ask("/", "DELETE").status == 204
