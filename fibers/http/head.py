@@ -98,11 +98,10 @@ _SPECIAL: Final = frozenset(
     ("connection", "content-length", "content-type", "expect", "host", "transfer-encoding", "upgrade")
 )
 
-#: Fields that say how a message is to be read, or who may read it: they must not come behind it (RFC 9110, 6.5.1).
+#: Fields that say where a message ends, or whom it is for. One that comes behind it is an attempt at something.
 NO_TRAILERS: Final = frozenset(
-    ("connection", "content-encoding", "content-length", "content-range", "content-type", "host", "set-cookie", "te",
-     "trailer", "transfer-encoding", "upgrade")
-)  # fmt: skip
+    ("connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade")
+)
 
 
 def parse_head(data: bytes, limits: Limits = Limits()) -> Head:  # noqa: B008 - immutable

@@ -180,6 +180,7 @@ def _time(argument: str) -> Part:
         "msec_frac": lambda at: f"{int(at * 1e3) % 1000:03d}",
         "usec_frac": lambda at: f"{int(at * 1e6) % 1_000_000:06d}",
     }
+
     def by_strftime(at: float) -> str:
         return strftime(form, localtime(at))
 

@@ -29,6 +29,8 @@ Fields = Sequence[tuple[str, str]]
 
 
 _TRAILER: Final = re.compile(r"[\t -~\x80-\xff]*")
+#: Fields that say how a message is to be read, or who may read it, do not come behind it (RFC 9110, 6.5.1).
+_NO_TRAILERS: Final = NO_TRAILERS | {"content-encoding", "content-range", "content-type", "set-cookie"}
 _STATUS: Final = re.compile(r"[2-9][0-9][0-9] [\t -~\x80-\xff]*")
 
 
@@ -153,7 +155,7 @@ def check_trailers(trailers: Fields) -> str:
     """The trailers, as they are sent. Raises ValueError for those that are none, or must not be trailers."""
     text = ""
     for name, value in trailers:
-        if (_names.get(name) or _learn(name)) in NO_TRAILERS:
+        if (_names.get(name) or _learn(name)) in _NO_TRAILERS:
             raise ValueError(f"{name} cannot be a trailer: it says how the message is to be read")
         if not _TRAILER.fullmatch(value):
             raise ValueError(f"a trailer that is not one line of Latin-1: {name}: {value!r}")
