@@ -217,11 +217,12 @@ class Connection(Line):
         """The handler, and what becomes of its errors."""
         hub = self._hub
         seconds = hub.settings.handler_timeout
+        scope = None
         try:
             if seconds is None:
                 hub.handler(exchange)
             else:
-                with time_limit(seconds):
+                with time_limit(seconds) as scope:
                     hub.handler(exchange)
             if exchange.ended:
                 return
@@ -239,7 +240,7 @@ class Connection(Line):
         except (Cancelled, FiberKilled):
             raise
         except Exception as error:
-            if seconds is not None and isinstance(error, TimeoutError) and hasattr(error, "scope"):
+            if scope is not None and scope.cancel_called and isinstance(error, TimeoutError):
                 _log.error("the handler of %r has taken more than %g seconds", exchange.head, seconds)
                 if not exchange.started:
                     exchange.fail(503, "the server has taken too long to answer")
