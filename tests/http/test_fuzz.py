@@ -32,6 +32,9 @@ def test_the_fuzzer_sees_what_it_looks_for() -> None:
         _compare(head, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +5\r\n\r\n")
     good = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"
     assert _statuses(good * 2, b"") == [200, 200]
-    assert _statuses(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n" + good, b"") == [200, 200]
+    assert _statuses(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n" + good, b"") == [
+        200,
+        200,
+    ]
     with pytest.raises(Finding, match="no HTTP from byte 40"):
         _statuses(good + b"x", b"")

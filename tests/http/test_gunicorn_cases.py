@@ -100,7 +100,7 @@ def by_line(data: bytes) -> Iterator[bytes]:
 
 
 def by_byte(data: bytes) -> Iterator[bytes]:
-    for at in range(0, len(data)):
+    for at in range(len(data)):
         yield data[at : at + 1]
 
 

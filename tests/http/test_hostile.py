@@ -174,7 +174,10 @@ def test_each_limit_of_a_head_at_the_limit_and_beyond(fits: bytes, too_much: byt
         b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 1_000_000,
         b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200_000,
         b"POST /body HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"x" * 100_000,
-        b"POST /body HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 10 + b"f" * 16 + b"\r\n",
+        b"POST /body HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"1\r\nx\r\n" * 10
+        + b"f" * 16
+        + b"\r\n",
         b"POST /body HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 100_000,
         b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000000000000000\r\n\r\n",
         b"\r\n" * 1000,
@@ -199,12 +202,17 @@ def test_what_is_too_much_is_told_so_and_closed(sent: bytes) -> None:
 def test_who_is_refused_and_goes_on_sending_is_not_read_for_ever() -> None:
     with site(service(), linger=0.05) as served, served.connect() as client:
         client.write_all(b"NONSENSE\r\n\r\n")
-        sender = fibers.spawn(_ignore_errors, lambda: [client.write_all(bytes(10_000)) for _ in range(1_000_000)])
+        sender = fibers.spawn(_ignore_errors, _endlessly, client)
         assert answer(client).status == 400
         while served.hub.census.count(CLOSING):
             fibers.sleep(0.001)
         empty(served)
         sender.join()
+
+
+def _endlessly(client: Any) -> None:
+    while True:
+        client.write_all(bytes(10_000))
 
 
 def test_a_handler_has_its_time(caplog: pytest.LogCaptureFixture) -> None:

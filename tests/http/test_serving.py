@@ -168,9 +168,9 @@ def _await(port: int, process: subprocess.Popen[str]) -> None:
     raise AssertionError("it does not listen")
 
 
-def ask(port: int, target: str = "/", **fields: str) -> Any:
+def ask(port: int, target: str = "/") -> Any:
     with Stream(socket.create_connection(("127.0.0.1", port), timeout=10)) as client:
-        client.write_all(request(target, **fields))
+        client.write_all(request(target))
         return answer(client)
 
 

@@ -48,10 +48,11 @@ PAYLOADS = [
     b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nabc",
 ]
 WORDS = [
-    b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b";", b"\r\n\r\n", b"0\r\n\r\n", b"5\r\nhello\r\n", b"HTTP/1.1", b"HTTP/1.0",
-    b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: h\r\n", b"Connection: close\r\n", b"chunked", b"GET ",
-    b"-1", b"18446744073709551616", b"+5", b"\xff", b"\x80", b"%00", b"..", b"#", b"?", b"*", b"http://", b"[::1]", b"_",
-    b"Expect: 100-continue\r\n", b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b";", b"\r\n\r\n", b"0\r\n\r\n", b"5\r\nhello\r\n",
+    b"HTTP/1.1", b"HTTP/1.0", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: h\r\n",
+    b"Connection: close\r\n", b"chunked", b"GET ", b"-1", b"18446744073709551616", b"+5", b"\xff", b"\x80",
+    b"%00", b"..", b"#", b"?", b"*", b"http://", b"[::1]", b"_", b"Expect: 100-continue\r\n",
+    b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
 ]  # fmt: skip
 _LONGEST = 20_000
 _ANSWER = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [ -~]*\r\n((?:[A-Za-z-]+: [^\r\n]*\r\n)*)\r\n")
@@ -254,7 +255,9 @@ def fuzz(seconds: float, seed: int) -> tuple[int, int]:
             while hub.census.open():
                 fibers.sleep(0.001)
             if hub.running or hub.queued:
-                raise Finding(f"{hub.running} handlers run, {len(hub.queued)} requests wait, and there is no connection")
+                raise Finding(
+                    f"{hub.running} handlers run, {len(hub.queued)} requests wait, and there is no connection"
+                )
     finally:
         logger.removeHandler(errors)
     return tried, accepted
