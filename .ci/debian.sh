@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs, on Debian and its relatives, the programs that tests drive as foreign processes: strace counts system
 # calls, redis-server, PostgreSQL, curl and openssl are peers that know nothing of this project (openssl makes the
-# certificates of tests, too). And libevent, for the loop over it.
+# certificates of tests, too). A browser without a screen looks at the status page. And libevent, for the loop over it.
 # Elsewhere it says what is missing and leaves the machine alone: the tests that need an absent program name it when
 # they skip.
 set -euo pipefail

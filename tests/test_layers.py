@@ -195,6 +195,7 @@ FLOORS = [
             "http/census",
             "http/hub",
             "http/line",
+            "http/arrival",
             "http/connection",
             "http/secure",
             "http/service",

@@ -20,14 +20,14 @@ from ..io.operations import recv_now
 from ..io.socket import socket
 from ..io.stream import Stream
 from ..io.waiting import stand_by
+from .arrival import Arrival
 from .body import NO_BODY, Body, ChunkedSource, LengthSource
 from .census import BODY, HEAD, KEEP_ALIVE, NAMES, QUEUED, RUNNING, UPGRADED, WRITING
 from .errors import ClientGoneError, RequestError
 from .exchange import Exchange
 from .head import Head, parse_head
 from .hub import Hub
-from .line import RECEIVE, Line
-from .proxy import parse_proxy
+from .line import RECEIVE
 
 _log: Final = logging.getLogger("fibers.http")
 
@@ -35,10 +35,10 @@ _log: Final = logging.getLogger("fibers.http")
 SKIPPED: Final = 65_536
 
 
-class Connection(Line):
+class Connection(Arrival):
     """See the module's text. For the thread of its hub."""
 
-    __slots__ = ("_body_began", "_exchange", "_head", "_leaving", "_new", "_raw", "_requests", "_running")
+    __slots__ = ("_body_began", "_exchange", "_head", "_leaving", "_raw", "_requests", "_running")
 
     #: How to receive without waiting.
     receive_now = staticmethod(recv_now)
@@ -52,8 +52,6 @@ class Connection(Line):
         self._requests = 0
         self._running = False  # holds the place of a handler
         self._leaving: Callable[[], object] | None = None
-        proxies = hub.settings.proxy_protocol
-        self._new = proxies is not None and self._host in proxies  # something comes before the first request
 
     def go_on(self) -> None:
         if self._new and not self._open():
@@ -75,30 +73,6 @@ class Connection(Line):
             if not self._running:
                 self._hub.queued.remove(self)
         super()._forget()
-
-    def _open(self) -> bool:
-        """What comes before the first request: the PROXY header. False if it has not come, or the connection is over."""
-        while True:
-            try:
-                proxied = parse_proxy(bytes(self._data)) if self._data else None
-            except RequestError as error:
-                _log.warning("closed a connection of %s: %s", self.address, error)
-                self.drop()
-                return False
-            if proxied is not None:
-                self._data = bytes(self._data[proxied.size :])
-                if proxied.client is not None:
-                    self._host, self._port = proxied.client, proxied.port
-                self._new = False
-                return True
-            received = recv_now(self.sock, RECEIVE)
-            if received:
-                self._data = bytes(self._data) + received
-            elif received is not None:
-                self.drop()
-                return False
-            elif stand_by(self._io, self._io.reading, self):
-                return False
 
     def came_too_late(self) -> None:
         self._refuse(RequestError(408, "the head of the request did not come in time"))

@@ -22,7 +22,7 @@ from fibers.http.exchange import Exchange
 
 CASES: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "gunicorn_cases" / "cases.json").read_text())
 
-#: How gunicorn's settings are said here. Others have no equal: each case with one is among the deviations, or does not need it.
+#: How gunicorn's settings are said here. A case with another one is among the deviations, or does not need it.
 LIMITS = {"limit_request_line": "line", "limit_request_field_size": "field", "limit_request_fields": "fields"}
 
 _HOST = "HTTP/1.1 without Host is refused (RFC 9112, 3.2); with one it is understood as there: see test_with_a_host"
@@ -152,7 +152,8 @@ def test_all_cases(split: Any, capsys: pytest.CaptureFixture[str]) -> None:
     new = {name: problem for name, problem in found.items() if name not in DEVIATIONS}
     with capsys.disabled():
         print(
-            f"\n{len(chosen)} cases of gunicorn {split.__name__}: {len(chosen) - len(found)} as there, {len(found)} otherwise"
+            f"\n{len(chosen)} cases of gunicorn {split.__name__}: "
+            f"{len(chosen) - len(found)} as there, {len(found)} otherwise"
         )
     assert new == {}, "\n".join(f"{name}: {problem}" for name, problem in new.items())
     gone = [name for name in DEVIATIONS if name in chosen and name not in found]
