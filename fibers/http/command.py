@@ -9,6 +9,7 @@ import argparse
 import importlib
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterable
@@ -86,6 +87,7 @@ def load(name: str) -> Any:
 
 def run(options: argparse.Namespace) -> int:
     """Serve. 0 after a stop, 1 if it could not begin."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server takes it: there is nothing to renew yet
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if options.chdir:
         os.chdir(options.chdir)

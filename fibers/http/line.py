@@ -22,6 +22,7 @@ from socket import MSG_DONTWAIT, MSG_PEEK, SHUT_WR
 from typing import Any, ClassVar, Final
 
 from ..core.fiber import Fiber
+from ..core.runtime import yield_now
 from ..core.standby import Standby
 from ..errors import ClosedError
 from ..eventloop.waiter import CLOSED, TIMED_OUT
@@ -123,7 +124,11 @@ class Line(Standby):
             if self.outcome is CLOSED:
                 self._forget()
             elif self.outcome is TIMED_OUT:
-                self.came_too_late()
+                self.outcome = None
+                if self.state == HEAD:
+                    self.came_too_late()
+                else:
+                    self.finish()
             elif self._left is not None:
                 if self.write_left():
                     self.go_on()
@@ -144,11 +149,13 @@ class Line(Standby):
             self.fiber = None
 
     def timed_out(self) -> None:
-        if self.state == HEAD and stand_down(self._io.reading, self):
+        io, scheduler = self._io, self._hub.scheduler
+        if stand_down(io.reading, self) or stand_down(io.writing, self):
             self.outcome = TIMED_OUT
-            self.resume()
-        else:
-            self.drop()
+            scheduler.wake(self)  # type: ignore[arg-type] # it is embodied, as when bytes have come
+        elif self.fiber is not None:
+            self.drop()  # which ends what that is at: a handshake, or a flood after the end
+        # else something has come in this very turn of the loop, and the time begins anew
 
     # -- writing ----------------------------------------------------------------------------------------------------------
 
@@ -220,6 +227,8 @@ class Line(Standby):
         while self._left:
             if self._write_some(self._left):
                 self._hub.census.again(self)
+                if self._left:
+                    yield_now()  # whoever reads as fast as we write must not have the loop for himself
             elif stand_by(self._io, self._io.writing, self):
                 return False
         self._left = None
@@ -286,6 +295,8 @@ class Line(Standby):
             elif not received:
                 self.drop()
                 return
+            else:
+                yield_now()
 
     def _say_goodbye(self) -> None:
         """Whatever the protocol below wants to be said before the end. Waits for nothing."""

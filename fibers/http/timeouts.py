@@ -74,9 +74,9 @@ class TimeoutQueue(Generic[T]):
         if timer is not self._timer:
             return
         now, deadlines = self._loop.clock(), self._deadlines
-        while deadlines:
-            member = next(iter(deadlines))
-            if deadlines[member] > now:
+        for _ in range(len(deadlines)):  # each once, also where the time that begins anew is none
+            member = next(iter(deadlines), None)
+            if member is None or deadlines[member] > now:
                 break
             self._expired(member)
             if member in deadlines:

@@ -175,7 +175,8 @@ if not pid:
     os._exit(0)
 os.waitpid(pid, 0)
 """
-    done = run_python("-c", code, str(tmp_path / "log"))
+    # Since 3.12 Python warns of what is tested here.
+    done = run_python("-W", "ignore::DeprecationWarning", "-c", code, str(tmp_path / "log"))
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted((tmp_path / "log").read_text().split()) == ["/child", "/parent", "/parent-again"]
 

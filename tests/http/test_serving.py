@@ -189,8 +189,8 @@ def test_the_command_serves_and_stops(tmp_path: Path) -> None:
         while b"Loops: 2" not in ask(port, "/status?auto").body:
             fibers.sleep(0.001)  # the second one is about to start
         (tmp_path / "log").rename(tmp_path / "old")
-        process.send_signal(signal.SIGHUP)  # the log is opened anew
         while not (tmp_path / "log").exists():
+            process.send_signal(signal.SIGHUP)  # the log is opened anew
             ask(port)
             fibers.sleep(0.01)
         process.send_signal(signal.SIGTERM)

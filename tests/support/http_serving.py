@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import fibers
 from fibers.http import HttpServer
-from fibers.http.census import KEEP_ALIVE
 from fibers.http.connection import Connection
 from fibers.http.exchange import Exchange
 from fibers.http.hub import Hub, Settings
@@ -152,9 +151,4 @@ def site(app: Any, **options: Any) -> Iterator[Site]:
     options = {"graceful_timeout": 5.0, "last_idle": 0.0, "linger": 0.05, **options}
     with HttpServer(app, options.pop("bind", ("127.0.0.1", 0)), **options) as server:
         yield Site(server)
-        if not server.board.hubs():
-            return
-        for hub in server.board.hubs():
-            for member in hub.census.members(KEEP_ALIVE):
-                member.timed_out()
     assert server.connections() == 0
