@@ -19,6 +19,7 @@ from .backends.conduct import compare
 from .backends.figures import Plan
 from .demo import conduct
 from .eventloop import BACKEND, available
+from .http import command as http_command
 from .measure.options import within
 from .measure.progress import Progress
 
@@ -91,6 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("demo", parents=[common], help=text, description=text.capitalize() + ".")
     conduct.add_arguments(command)
     command.set_defaults(run=conduct.run)
+
+    text = "serve a WSGI application, or one of fibers.http, over HTTP"
+    command = commands.add_parser("serve", parents=[common], help=text, description=text.capitalize() + ".")
+    http_command.add_arguments(command)
+    command.set_defaults(run=http_command.run)
     return parser
 
 

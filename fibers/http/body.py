@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from ..io.stream import IncompleteReadError, LimitExceededError, Stream
 from .errors import ClientGoneError, RequestError
+from .head import NO_TRAILERS
 
 #: The longest line (bytes) that announces a chunk, extensions included.
 CHUNK_LINE: Final = 1024
@@ -104,7 +105,10 @@ class ChunkedSource:
             left -= len(line)
             if field is None or len(self.trailers) >= TRAILER_FIELDS or left < 2:
                 raise RequestError(400, "trailers that are no header fields, or too many")
-            self.trailers.append((field[1].decode("ascii").lower(), field[2].decode("latin-1")))
+            name = field[1].decode("ascii").lower()
+            if name in NO_TRAILERS:
+                raise RequestError(400, f"a trailer that must not be one: {name}")
+            self.trailers.append((name, field[2].decode("latin-1")))
 
 
 class Watcher(Protocol):

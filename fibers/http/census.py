@@ -41,13 +41,14 @@ class Member(Protocol):
 class Census:
     """The books of one loop. For its thread; others may read the counts. `seconds`: the time in a state, where it ends."""
 
-    __slots__ = ("_states", "accepted_total", "requests_total")
+    __slots__ = ("_states", "accepted_total", "bytes_total", "requests_total")
 
     def __init__(self, loop: EventLoop, seconds: Mapping[int, float]) -> None:
         expire: Callable[[Member], None] = _expire
         self._states = [TimeoutQueue(loop, seconds.get(state), expire) for state in range(len(NAMES))]
         self.accepted_total = 0
         self.requests_total = 0
+        self.bytes_total = 0  # of the bodies of responses
 
     def enter(self, member: Member, state: int) -> None:
         """A new connection."""
@@ -88,6 +89,10 @@ class Census:
     def everybody(self) -> list[Member]:
         """All of them."""
         return [member for queue in self._states for member in queue]
+
+    def hurry(self, state: int, seconds: float) -> None:
+        """Those in a state have no more than `seconds` from now on, and so have those that come."""
+        self._states[state].hurry(seconds)
 
     def close(self) -> None:
         """Forget everybody, and all timers."""

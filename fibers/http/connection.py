@@ -10,6 +10,7 @@ How it waits, writes and ends is in line.py.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from ..core.cancel import timeout as time_limit
@@ -19,13 +20,14 @@ from ..io.operations import recv_now
 from ..io.socket import socket
 from ..io.stream import Stream
 from ..io.waiting import stand_by
+from .arrival import Arrival
 from .body import NO_BODY, Body, ChunkedSource, LengthSource
-from .census import BODY, HEAD, KEEP_ALIVE, QUEUED, RUNNING, UPGRADED, WRITING
+from .census import BODY, HEAD, KEEP_ALIVE, NAMES, QUEUED, RUNNING, UPGRADED, WRITING
 from .errors import ClientGoneError, RequestError
 from .exchange import Exchange
 from .head import Head, parse_head
 from .hub import Hub
-from .line import RECEIVE, Line
+from .line import RECEIVE
 
 _log: Final = logging.getLogger("fibers.http")
 
@@ -33,10 +35,13 @@ _log: Final = logging.getLogger("fibers.http")
 SKIPPED: Final = 65_536
 
 
-class Connection(Line):
+class Connection(Arrival):
     """See the module's text. For the thread of its hub."""
 
-    __slots__ = ("_body_began", "_exchange", "_head", "_raw", "_requests")
+    __slots__ = ("_body_began", "_exchange", "_head", "_leaving", "_raw", "_requests", "_running")
+
+    #: How to receive without waiting.
+    receive_now = staticmethod(recv_now)
 
     def __init__(self, hub: Hub, sock: socket, address: Any) -> None:
         super().__init__(hub, sock, address)
@@ -45,11 +50,29 @@ class Connection(Line):
         self._raw: Stream | None = None  # below the body of the request
         self._body_began = 0.0
         self._requests = 0
+        self._running = False  # holds the place of a handler
+        self._leaving: Callable[[], object] | None = None
 
     def go_on(self) -> None:
+        if self._new and not self._open():
+            return
         head, self._head = self._head, None
-        if head is None or self._handle(head):
+        if head is None and self._running:  # it was dropped before it could use its handler
+            self._running = False
+            self._hub.end()
+        elif head is None or self._handle(head):
             self._serve()
+
+    def granted(self) -> None:
+        self._running = True
+        self.resume()
+
+    def _forget(self) -> None:
+        if self._head is not None:
+            self._head = None
+            if not self._running:
+                self._hub.queued.remove(self)
+        super()._forget()
 
     def came_too_late(self) -> None:
         self._refuse(RequestError(408, "the head of the request did not come in time"))
@@ -66,7 +89,7 @@ class Connection(Line):
             if end < 0:
                 if data and self._too_long():
                     return
-                received = recv_now(self.sock, RECEIVE)
+                received = self.receive_now(self.sock, RECEIVE)
                 if received is None:
                     if data:
                         hub.census.change(self, HEAD)
@@ -123,16 +146,28 @@ class Connection(Line):
     def _handle(self, head: Head) -> bool:
         """Have the handler answer a request. True if the connection can serve another one now."""
         hub = self._hub
-        hub.census.change(self, RUNNING)
-        hub.census.requests_total += 1
+        books = hub.census
+        books.change(self, RUNNING)
+        books.requests_total += 1
+        if books.requests_total >= hub.turns:
+            hub.exhausted()
         self._requests += 1
+        self._running = True
         exchange = self._exchange = Exchange(self, head)
+        began = hub.loop.clock() if hub.log is not None else 0.0
         try:
             self._call(exchange)
         finally:
             self._exchange = None
-            hub.end()
+            if self._running:
+                self._running = False
+                hub.end()
+        books.bytes_total += exchange.sent
+        if hub.log is not None:
+            gone = not exchange.whole()
+            hub.log.note(exchange, hub.server, hub.loop.clock() - began, self._requests, gone)
         if self.state == UPGRADED:
+            self.finish()
             return False
         if not exchange.whole():
             self.drop()
@@ -142,7 +177,7 @@ class Connection(Line):
         elif exchange.last_one:
             self._lingering = self._lingering or bool(self._data) or not self.quiet()
             if not self._lingering and self._left is None:
-                self.drop()
+                self.finish()
                 return False
         if self._left is not None:
             hub.census.change(self, WRITING)
@@ -156,26 +191,34 @@ class Connection(Line):
         """The handler, and what becomes of its errors."""
         hub = self._hub
         seconds = hub.settings.handler_timeout
+        scope = None
         try:
             if seconds is None:
                 hub.handler(exchange)
             else:
-                with time_limit(seconds):
+                with time_limit(seconds) as scope:
                     hub.handler(exchange)
-            if not exchange.started and exchange._plan is None:
+            if exchange.ended:
+                return
+            if not exchange.answered:
                 _log.error("the handler of %r has returned without a response", exchange.head)
                 exchange.fail(500, "no response")
-            elif not exchange.ended:
+            else:
                 exchange.end()
         except RequestError as error:
             self._lingering = True
             if not exchange.started:
-                exchange.fail(error.status, error.reason)
+                exchange.fail(error.status, error.reason, error.fields)
         except (ClientGoneError, ClosedError):
             self._lingering = False
         except (Cancelled, FiberKilled):
             raise
-        except Exception:
+        except Exception as error:
+            if scope is not None and scope.cancel_called and isinstance(error, TimeoutError):
+                _log.error("the handler of %r has taken more than %g seconds", exchange.head, seconds)
+                if not exchange.started:
+                    exchange.fail(503, "the server has taken too long to answer")
+                return
             _log.exception("the handler of %r has failed", exchange.head)
             if not exchange.started:
                 exchange.fail(500, "the server has failed to answer")
@@ -185,15 +228,44 @@ class Connection(Line):
         _log.info("refused a request of %s: %s", self.address, error)
         self._requests += 1
         self._data = b""
-        head = Head("GET", "*", (1, 1))
-        self._hub.census.change(self, RUNNING)
-        Exchange(self, head).fail(error.status, error.reason)
+        head = Head("-", "-", (1, 1))
+        hub = self._hub
+        hub.census.change(self, RUNNING)
+        exchange = Exchange(self, head)
+        exchange.fail(error.status, error.reason)
+        if hub.log is not None:
+            hub.log.note(exchange, hub.server, 0.0, self._requests, False)
         self._lingering = True
         if self._left is not None:
             self._hub.census.change(self, WRITING)
             self.write_left()
         else:
             self.linger()
+
+    # -- another protocol -------------------------------------------------------------------------------------------
+
+    def hand_over(self, leaving: Callable[[], object] | None) -> tuple[Any, bytes]:
+        """The handler's place is free for others from now on: a conversation may last for days."""
+        self._leaving = leaving
+        self._hub.census.change(self, UPGRADED)
+        self._running = False
+        self._hub.end()
+        self._io.timeout = None
+        unread, self._data = bytes(self._data), b""
+        return self.sock, unread
+
+    def __str__(self) -> str:
+        """What serves whom."""
+        exchange = self._exchange
+        what = NAMES[self.state] if exchange is None else f"{exchange.head.method} {exchange.head.target[:100]}"
+        return f"{what} of {self._host or 'a unix socket'}"
+
+    def leave(self) -> None:
+        """The server is to stop: say so to whom the connection was handed over. In a fiber."""
+        if self._leaving is not None:
+            self._leaving()
+        elif self.fiber is not None:
+            self.fiber.cancel()
 
     # -- the body of a request ------------------------------------------------------------------------------------------
 
@@ -214,6 +286,7 @@ class Connection(Line):
         self._hub.census.change(self, BODY)
         self._body_began = self._hub.loop.clock()
         if exchange.head.expects_continue and not exchange.started:
+            exchange.head.expects_continue = False
             self.send([b"HTTP/1.1 100 Continue\r\n\r\n"], False)
 
     def body_grows(self, received: int) -> None:
@@ -233,14 +306,13 @@ class Connection(Line):
         head = exchange.head
         if not head.chunked and not head.length:
             return True
-        if not exchange.body_begun:
-            if head.expects_continue or head.chunked or head.length > SKIPPED or exchange.last_one:
-                return False
-            exchange.head.expects_continue = False
+        unread = head.expects_continue or head.chunked or head.length > SKIPPED or exchange.last_one
+        if unread and not exchange.body_begun:
+            return False
         body = exchange.body
         if not body.done:
-            if head.chunked or exchange.last_one or head.length > SKIPPED:
-                return False
+            if head.chunked or exchange.last_one or head.length > SKIPPED or head.expects_continue:
+                return False  # the last: it has not been told to send it, and what comes may be the next request
             self._exchange = exchange
             try:
                 body.read()

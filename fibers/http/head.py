@@ -95,7 +95,12 @@ _names: Final[dict[str, str]] = {}
 
 #: Fields that say something about the request itself.
 _SPECIAL: Final = frozenset(
-    ("connection", "content-length", "expect", "host", "transfer-encoding", "upgrade", "http2-settings")
+    ("connection", "content-length", "content-type", "expect", "host", "transfer-encoding", "upgrade")
+)
+
+#: Fields that say where a message ends, or whom it is for. One that comes behind it is an attempt at something.
+NO_TRAILERS: Final = frozenset(
+    ("connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade")
 )
 
 
@@ -202,6 +207,8 @@ def _understand(head: Head, special: dict[str, list[str]]) -> None:
             return  # as in most requests
     elif head.version == (1, 1):
         raise RequestError(400, "HTTP/1.1 needs a Host field")
+    if len(special.get("content-type", ())) > 1:
+        raise RequestError(400, "more than one Content-Type field")
     lengths, codings = special.get("content-length"), special.get("transfer-encoding")
     if codings is not None:
         _understand_coding(head, codings, lengths)

@@ -11,6 +11,7 @@ truncates it.) A request that has arrived while all are busy waits in a queue, f
 Each loop has its own hub; nothing in here is for other threads, except to read the counts.
 """
 
+import sys
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
@@ -18,8 +19,11 @@ from typing import Any, NamedTuple, Protocol, cast
 
 from ..core.scheduler import get_scheduler
 from . import census
-from .census import ACCEPTED, CLOSING, HEAD, KEEP_ALIVE, WRITING, Census
+from .accesslog import AccessLog
+from .census import ACCEPTED, CLOSING, HEAD, KEEP_ALIVE, TLS, WRITING, Census
 from .head import Limits
+from .networks import Networks
+from .origin import Forwarding
 
 
 class Settings(NamedTuple):
@@ -29,6 +33,7 @@ class Settings(NamedTuple):
     max_body: int | None = 1 << 30
     max_handlers: int = 1_000
     factor: float = 10.0
+    handshake_timeout: float = 10.0  # for TLS
     head_timeout: float = 10.0  # to begin a first request; and for the whole head of a request, from its first byte
     keep_alive_timeout: float = 75.0  # between two requests
     body_timeout: float = 30.0  # between two pieces of a body
@@ -38,12 +43,19 @@ class Settings(NamedTuple):
     linger: float = 2.0  # in which a client may read the end of a response before the connection is closed
     max_pipelined: int = 64  # requests in a row that one connection is served before others get their turn
     close_after: int | None = None  # requests of one connection
+    last_idle: float = 0.5  # that a connection between two requests has when the server is to stop
+    forwarding: Forwarding | None = None  # proxies that are believed when they say who the client is
+    proxy_protocol: Networks | None = None  # peers whose connections begin with a PROXY header
+
+
+#: More requests than a loop will ever serve.
+NEVER = sys.maxsize
 
 
 class Member(census.Member, Protocol):
     """What a hub needs of a connection."""
 
-    def resume(self) -> None:
+    def granted(self) -> None:
         """A handler is free for the request that waits. Runtime or fiber code; returns at once."""
 
     def shed(self) -> bool:
@@ -54,7 +66,8 @@ class Hub:
     """See the module's text. `changed` is called when there may be room again."""
 
     __slots__ = (
-        "census", "changed", "context", "handler", "loop", "queued", "root", "running", "scheduler", "settings", "stopping",
+        "census", "changed", "context", "emptied", "handler", "log", "loop", "queued", "root", "running", "scheduler",
+        "secure", "server", "settings", "spent", "stopping", "turns",
     )  # fmt: skip
 
     def __init__(self, handler: Callable[[Any], None], settings: Settings) -> None:
@@ -68,6 +81,7 @@ class Hub:
             self.loop,
             {
                 ACCEPTED: settings.head_timeout,
+                TLS: settings.handshake_timeout,
                 HEAD: settings.head_timeout,
                 WRITING: settings.write_timeout,
                 KEEP_ALIVE: settings.keep_alive_timeout,
@@ -76,8 +90,14 @@ class Hub:
         )
         self.running = 0
         self.queued: deque[Member] = deque()
-        self.stopping = False
+        self.stopping = False  # no connection gets another request
         self.changed: Callable[[], None] | None = None
+        self.emptied: Callable[[], None] | None = None  # told of each connection that has ended
+        self.spent: Callable[[], None] | None = None  # called when `turns` requests have been served
+        self.turns = NEVER
+        self.log: AccessLog | None = None
+        self.secure: Callable[[], Any] | None = None  # gives the TLS context of a new connection
+        self.server = ("", 0)  # where it listens: host, or path, and port
 
     # -- admission ----------------------------------------------------------------------------------------------
 
@@ -98,7 +118,7 @@ class Hub:
     def end(self) -> None:
         """A handler is done: the next request gets it."""
         if self.queued:
-            self.queued.popleft().resume()
+            self.queued.popleft().granted()
         else:
             self.running -= 1
             if self.changed is not None:
@@ -109,6 +129,14 @@ class Hub:
         self.census.leave(member)
         if self.changed is not None:
             self.changed()
+        if self.emptied is not None:
+            self.emptied()
+
+    def exhausted(self) -> None:
+        """As many requests have been served as this loop was to serve: say so, and let the others end their connections."""
+        self.turns, self.stopping = NEVER, True
+        if self.spent is not None:
+            self.spent()
 
     def shed(self, count: int) -> int:
         """Close up to `count` idle connections, those first that have been idle longest; how many were closed."""

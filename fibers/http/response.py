@@ -10,24 +10,27 @@ r"""The head of a response, from what a handler gives: a status, and fields as (
 import re
 from collections.abc import Sequence
 from email.utils import formatdate
+from http import HTTPStatus
 from time import time
 from typing import Final
 
-from .head import Head
+from .head import NO_TRAILERS, Head
 
 #: Sent as the field Server, unless the handler gives one.
 SERVER: Final = "fibers"
 
-_REASONS: Final = {
-    100: "Continue", 101: "Switching Protocols", 200: "OK", 400: "Bad Request", 408: "Request Timeout",
-    413: "Content Too Large", 414: "URI Too Long", 417: "Expectation Failed", 431: "Request Header Fields Too Large",
-    500: "Internal Server Error", 501: "Not Implemented", 503: "Service Unavailable", 504: "Gateway Timeout",
-    505: "HTTP Version Not Supported",
+_REASONS: Final[dict[int, str]] = {
+    **{int(status): status.phrase for status in HTTPStatus},
+    413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable",  # as they are called since RFC 9110
+    422: "Unprocessable Content",
 }  # fmt: skip
 
 Fields = Sequence[tuple[str, str]]
 
 
+_TRAILER: Final = re.compile(r"[\t -~\x80-\xff]*")
+#: Fields that say how a message is to be read, or who may read it, do not come behind it (RFC 9110, 6.5.1).
+_NO_TRAILERS: Final = NO_TRAILERS | {"content-encoding", "content-range", "content-type", "set-cookie"}
 _STATUS: Final = re.compile(r"[2-9][0-9][0-9] [\t -~\x80-\xff]*")
 
 
@@ -107,7 +110,10 @@ def plan(request: Head, status: str, fields: Fields, length: int | None, close: 
             lines += 1
     without = status[:3] in ("204", "304")
     no_body = without or request.method == "HEAD"
-    if length is not None and not no_body:
+    if no_body:
+        if given is None and length and not without:
+            given = length  # an empty body may be what an application gives to HEAD, and tells nothing
+    elif length is not None:
         if given is not None and given != length:
             raise ValueError(f"Content-Length is {given}, and the body has {length} bytes")
         given = length
@@ -129,6 +135,32 @@ def plan(request: Head, status: str, fields: Fields, length: int | None, close: 
     if text.count("\n") != lines or text.count("\r") != lines:
         raise ValueError(f"a header field with a line end in it: {list(fields)!r}")
     return Plan(text, given, chunked, no_body, close)
+
+
+def switching(status: str, fields: Fields) -> Plan:
+    """The head of a response after which another protocol is spoken. Errors as in `plan`."""
+    text, lines = f"HTTP/1.1 {status}\r\n", 2
+    for name, value in fields:
+        if (_names.get(name) or _learn(name)) in ("content-length", "transfer-encoding"):
+            raise ValueError(f"{name} has no place in the answer {status}")
+        text += f"{name}: {value}\r\n"
+        lines += 1
+    text += "\r\n"
+    if text.count("\n") != lines or text.count("\r") != lines:
+        raise ValueError(f"a header field with a line end in it: {list(fields)!r}")
+    return Plan(text, 0, False, True, True)
+
+
+def check_trailers(trailers: Fields) -> str:
+    """The trailers, as they are sent. Raises ValueError for those that are none, or must not be trailers."""
+    text = ""
+    for name, value in trailers:
+        if (_names.get(name) or _learn(name)) in _NO_TRAILERS:
+            raise ValueError(f"{name} cannot be a trailer: it says how the message is to be read")
+        if not _TRAILER.fullmatch(value):
+            raise ValueError(f"a trailer that is not one line of Latin-1: {name}: {value!r}")
+        text += f"{name}: {value}\r\n"
+    return text
 
 
 def _without(text: str, lower: str) -> str:

@@ -55,14 +55,28 @@ class TimeoutQueue(Generic[T]):
         """It has done what it was given time for. Nothing happens if it is not in here."""
         self._deadlines.pop(member, None)
 
+    def hurry(self, seconds: float) -> None:
+        """Nobody has more than `seconds` from now on, and those that come have that."""
+        if self.seconds is not None and self.seconds <= seconds:
+            return
+        self.seconds = seconds
+        latest = self._loop.clock() + seconds
+        for member, deadline in self._deadlines.items():
+            if deadline > latest:
+                self._deadlines[member] = latest
+        if self._deadlines:
+            if self._timer is not None:
+                self._loop.unschedule(self._timer)
+            self._timer = self._loop.schedule(next(iter(self._deadlines.values())), self)
+
     def expire(self, timer: Timer) -> None:
         """The loop calls this when the time of the first may be up."""
         if timer is not self._timer:
             return
         now, deadlines = self._loop.clock(), self._deadlines
-        while deadlines:
-            member = next(iter(deadlines))
-            if deadlines[member] > now:
+        for _ in range(len(deadlines)):  # each once, also where the time that begins anew is none
+            member = next(iter(deadlines), None)
+            if member is None or deadlines[member] > now:
                 break
             self._expired(member)
             if member in deadlines:

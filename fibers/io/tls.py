@@ -185,6 +185,11 @@ class TlsState(State):
             self.incoming.write_eof()
             self.ended = True
 
+    def feed(self, raw: bytes) -> None:
+        """Ciphertext that was received before there was TLS here comes first."""
+        self._measure(raw)
+        self.incoming.write(raw)
+
     def _measure(self, raw: bytes) -> None:
         """Find where the last of the received records ends."""
         if self.header:
