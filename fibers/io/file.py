@@ -1,0 +1,411 @@
+"""Files: `open`, as the builtin, with the system calls in worker threads and the buffers here.
+
+The objects are the standard library's own (`io.TextIOWrapper` and so on; `isinstance` says so, and every method is there),
+over a raw file whose system calls hop to a worker (hop.py). Three facts decide the rest:
+
+* The C objects take a lock of the *thread* around each raw call, and raise RuntimeError when the same thread comes again:
+  which a second fiber of that thread would. So every operation first takes a *turn* (an RLock of fibers, one for all the
+  layers of a file), and nobody ever meets the lock below. Two fibers that use one file are served in order of arrival, and
+  an operation is whole before the next begins.
+* They are not made for a raw call that is interrupted: what they had collected is lost, and the worker would fill a buffer
+  that is gone. So an operation is interrupted before it begins, or not at all: a cancelled fiber raises when it starts the
+  next operation. `close`, and what `with` does at its end, always come to their end.
+* What is in the buffer costs no hop, and a hop costs as much as 60 KB of reading from the page cache. The buffer is
+  BUFFER_SIZE unless `buffering` says otherwise: the standard 8 KiB would hop for every page.
+
+Switching out of a C frame copies the little C stack that it has: a few KB per hop, and a hop costs far more.
+
+FIFOs, terminals and other files that may never answer are waited for in the loop first, where that can be interrupted;
+for them what the buffer had collected is lost then, as it is when a signal handler raises in the standard library. Streams
+(pipe.py, inherited.py) are better for these.
+"""
+
+import io
+import os
+import stat
+import threading
+from collections.abc import Callable
+from typing import Any, Final, Self
+
+from ..core.scheduler import state as thread
+from ..lowlevel import wait_readable, wait_writable
+from ..sync.lock import RLock
+from ..threads.to_thread import to_thread
+from .hop import check, hop
+from .inherited import PIPE_BUF
+
+#: Bytes in the buffer of a file, if `buffering` does not say otherwise.
+BUFFER_SIZE: Final = 131_072
+
+
+class _Turn:
+    """Who may use a file now: one fiber, or thread, at a time, and it again. The start of an operation is a checkpoint."""
+
+    __slots__ = ("_lock", "last")
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self.last = False  # the finaliser is at work: nobody else has the file, and nobody is to be waited for
+
+    def begin(self) -> bool:
+        """Take the turn, waiting for it. False: a finaliser, or code inside the runtime, works in place."""
+        scheduler = thread.scheduler
+        if self.last or (scheduler is not None and (scheduler.current is None or scheduler.closed)):
+            return False
+        lock = self._lock
+        lock.acquire()
+        if scheduler is not None and not lock._again and scheduler.current.interrupt:  # type: ignore[union-attr]
+            try:
+                check()
+            except BaseException:
+                lock.release()
+                raise
+        return True
+
+    def begin_end(self) -> bool:
+        """As `begin`, uninterrupted: for closing."""
+        scheduler = thread.scheduler
+        me = None if scheduler is None else scheduler.current
+        if self.last or (scheduler is not None and (me is None or scheduler.closed)):
+            return False
+        if me is None:
+            self._lock.acquire()
+            return True
+        firm, me.firm = me.firm, True
+        try:
+            self._lock.acquire()
+        finally:
+            me.firm = firm
+        return True
+
+    def end(self) -> None:
+        self._lock.release()
+
+
+def _taking_turns(method: Callable[..., Any]) -> Any:
+    """A method of a standard class, as one operation on a file of ours."""
+
+    def operation(self: Any, *args: Any, **kwargs: Any) -> Any:
+        turn = self._turn
+        taken = turn.begin()
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            if taken:
+                turn.end()
+
+    operation.__name__ = method.__name__
+    operation.__doc__ = f"As `{getattr(method, '__qualname__', method.__name__)}`."
+    return operation
+
+
+def _closing(method: Callable[..., Any]) -> Any:
+    """`close` of a standard class: never interrupted."""
+
+    def close(self: Any) -> None:
+        turn = self._turn
+        if self._finalizing:
+            turn.last = True
+        taken = turn.begin_end()
+        try:
+            method(self)
+        finally:
+            if taken:
+                turn.end()
+
+    close.__doc__ = "Write what is in the buffer, and close. It comes to its end whatever happens meanwhile."
+    return close
+
+
+def _leave(self: Any, *error: object) -> None:
+    self.close()
+
+
+class FileIO(io.FileIO):
+    """As `io.FileIO`: the raw file. What may take time is done in a worker."""
+
+    def __init__(self, file: Any, mode: str = "r", closefd: bool = True, opener: Any = None) -> None:
+        self._turn = _Turn()
+        super().__init__(file, mode, closefd, opener)
+        kind = os.fstat(self.fileno()).st_mode
+        self._regular = stat.S_ISREG(kind)
+        self._waitable = stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) or stat.S_ISCHR(kind)
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        """As `io.FileIO.readinto`."""
+        taken = self._turn.begin()
+        try:
+            if self._waitable and taken and self.readable():
+                wait_readable(self.fileno())
+            return hop(super().readinto, buffer) if taken else super().readinto(buffer)
+        finally:
+            if taken:
+                self._turn.end()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As `io.FileIO.read`."""
+        if size is None or size < 0:
+            return self.readall()
+        taken = self._turn.begin()
+        try:
+            if self._waitable and taken and self.readable():
+                wait_readable(self.fileno())
+            return hop(super().read, size) if taken else super().read(size)
+        finally:
+            if taken:
+                self._turn.end()
+
+    def readall(self) -> bytes:
+        """As `io.FileIO.readall`."""
+        taken = self._turn.begin()
+        try:
+            if not self._waitable or not taken:
+                return hop(super().readall) if taken else super().readall()
+            pieces = []
+            while piece := self.read(BUFFER_SIZE):
+                pieces.append(piece)
+            return b"".join(pieces)
+        finally:
+            if taken:
+                self._turn.end()
+
+    def write(self, data: Any, /) -> int:
+        """As `io.FileIO.write`. A pipe or a terminal is given PIPE_BUF bytes at most."""
+        taken = self._turn.begin()
+        try:
+            if self._waitable and taken and self.writable():
+                wait_writable(self.fileno())
+                if not isinstance(data, memoryview):
+                    data = memoryview(data)
+                data = data.cast("B")[:PIPE_BUF]
+            return hop(super().write, data) if taken else super().write(data)
+        finally:
+            if taken:
+                self._turn.end()
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """As `io.FileIO.truncate`."""
+        taken = self._turn.begin()
+        try:
+            return hop(super().truncate, size) if taken else super().truncate(size)
+        finally:
+            if taken:
+                self._turn.end()
+
+    def close(self) -> None:
+        """As `io.FileIO.close`. In a worker, if something may have been written: a network file system writes it now."""
+        if self.closed:
+            return
+        if self._finalizing:  # type: ignore[attr-defined]
+            self._turn.last = True
+        taken = self._turn.begin_end()
+        try:
+            if taken and self.writable():
+                hop(super().close)
+            else:
+                super().close()
+        finally:
+            if taken:
+                self._turn.end()
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class BufferedReader(io.BufferedReader):
+    """As `io.BufferedReader`."""
+
+    def __init__(self, raw: Any, buffer_size: int = BUFFER_SIZE) -> None:
+        self._turn = _turn_of(raw)
+        super().__init__(raw, buffer_size)
+
+    read = _taking_turns(io.BufferedReader.read)
+    read1 = _taking_turns(io.BufferedReader.read1)
+    readinto = _taking_turns(io.BufferedReader.readinto)
+    readinto1 = _taking_turns(io.BufferedReader.readinto1)
+    readline = _taking_turns(io.BufferedReader.readline)
+    readlines = _taking_turns(io.BufferedReader.readlines)
+    peek = _taking_turns(io.BufferedReader.peek)
+    seek = _taking_turns(io.BufferedReader.seek)
+    tell = _taking_turns(io.BufferedReader.tell)
+    truncate = _taking_turns(io.BufferedReader.truncate)
+    detach = _taking_turns(io.BufferedReader.detach)
+    close = _closing(io.BufferedReader.close)
+    __next__ = _taking_turns(io.BufferedReader.__next__)
+    __exit__ = _leave
+
+
+class BufferedWriter(io.BufferedWriter):
+    """As `io.BufferedWriter`."""
+
+    def __init__(self, raw: Any, buffer_size: int = BUFFER_SIZE) -> None:
+        self._turn = _turn_of(raw)
+        super().__init__(raw, buffer_size)
+
+    write = _taking_turns(io.BufferedWriter.write)
+    writelines = _taking_turns(io.BufferedWriter.writelines)
+    flush = _taking_turns(io.BufferedWriter.flush)
+    seek = _taking_turns(io.BufferedWriter.seek)
+    tell = _taking_turns(io.BufferedWriter.tell)
+    truncate = _taking_turns(io.BufferedWriter.truncate)
+    detach = _taking_turns(io.BufferedWriter.detach)
+    close = _closing(io.BufferedWriter.close)
+    __exit__ = _leave
+
+
+class BufferedRandom(io.BufferedRandom):
+    """As `io.BufferedRandom`."""
+
+    def __init__(self, raw: Any, buffer_size: int = BUFFER_SIZE) -> None:
+        self._turn = _turn_of(raw)
+        super().__init__(raw, buffer_size)
+
+    read = _taking_turns(io.BufferedRandom.read)
+    read1 = _taking_turns(io.BufferedRandom.read1)
+    readinto = _taking_turns(io.BufferedRandom.readinto)
+    readinto1 = _taking_turns(io.BufferedRandom.readinto1)
+    readline = _taking_turns(io.BufferedRandom.readline)
+    readlines = _taking_turns(io.BufferedRandom.readlines)
+    peek = _taking_turns(io.BufferedRandom.peek)
+    write = _taking_turns(io.BufferedRandom.write)
+    writelines = _taking_turns(io.BufferedRandom.writelines)
+    flush = _taking_turns(io.BufferedRandom.flush)
+    seek = _taking_turns(io.BufferedRandom.seek)
+    tell = _taking_turns(io.BufferedRandom.tell)
+    truncate = _taking_turns(io.BufferedRandom.truncate)
+    detach = _taking_turns(io.BufferedRandom.detach)
+    close = _closing(io.BufferedRandom.close)
+    __next__ = _taking_turns(io.BufferedRandom.__next__)
+    __exit__ = _leave
+
+
+class TextIOWrapper(io.TextIOWrapper):
+    """As `io.TextIOWrapper`."""
+
+    _turn: _Turn
+
+    read = _taking_turns(io.TextIOWrapper.read)
+    readline = _taking_turns(io.TextIOWrapper.readline)
+    readlines = _taking_turns(io.TextIOWrapper.readlines)
+    write = _taking_turns(io.TextIOWrapper.write)
+    writelines = _taking_turns(io.TextIOWrapper.writelines)
+    flush = _taking_turns(io.TextIOWrapper.flush)
+    seek = _taking_turns(io.TextIOWrapper.seek)
+    tell = _taking_turns(io.TextIOWrapper.tell)
+    truncate = _taking_turns(io.TextIOWrapper.truncate)
+    detach = _taking_turns(io.TextIOWrapper.detach)
+    reconfigure = _taking_turns(io.TextIOWrapper.reconfigure)
+    close = _closing(io.TextIOWrapper.close)
+    __next__ = _taking_turns(io.TextIOWrapper.__next__)
+    __exit__ = _leave
+
+    def __new__(cls, buffer: Any, *args: Any, **kwargs: Any) -> Self:
+        """The turn is there before anything else is: also a wrapper that fails to be made is closed some day."""
+        self = super().__new__(cls)
+        self._turn = _turn_of(buffer)
+        return self
+
+
+def _turn_of(below: Any) -> _Turn:
+    turn = getattr(below, "_turn", None)
+    return turn if isinstance(turn, _Turn) else _Turn()
+
+
+class _Opening:
+    """An `open` in a worker, whose caller may give it up: then what it opens is closed again."""
+
+    __slots__ = ("_args", "_given_up", "_lock", "_raw")
+
+    def __init__(self, *args: Any) -> None:
+        self._args = args
+        self._lock = threading.Lock()
+        self._given_up = False
+        self._raw: FileIO | None = None
+
+    def __call__(self) -> FileIO:
+        raw = FileIO(*self._args)
+        with self._lock:
+            if not self._given_up:
+                self._raw = raw
+                return raw
+        if self._args[2]:
+            io.FileIO.close(raw)
+        return raw
+
+    def give_up(self) -> None:
+        with self._lock:
+            self._given_up = True
+            raw = self._raw
+        if raw is not None and self._args[2]:
+            io.FileIO.close(raw)
+
+
+def _open_raw(file: Any, mode: str, closefd: bool, opener: Any) -> FileIO:
+    if isinstance(file, int):
+        return FileIO(file, mode, closefd, opener)
+    opening = _Opening(file, mode, closefd, opener)
+    try:
+        return to_thread(opening, cancellable=True)
+    except BaseException:
+        opening.give_up()
+        raise
+
+
+def open(
+    file: Any,
+    mode: str = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Callable[[str, int], int] | None = None,
+) -> Any:
+    """As the builtin `open`. Only the calling fiber waits.
+
+    Returns what the builtin does (an `io.TextIOWrapper`, `io.BufferedReader` and so on), with buffers of 128 KiB unless
+    `buffering` says otherwise. `opener` is called in a worker thread. Who is cancelled while it opens raises at once. See
+    the module's text on what an interrupted operation means.
+    """
+    if not isinstance(file, int):
+        file = os.fspath(file)
+    if not isinstance(file, str | bytes | int):
+        raise TypeError(f"invalid file: {file!r}")
+    if not isinstance(mode, str):
+        raise TypeError(f"invalid mode: {mode!r}")
+    if not isinstance(buffering, int):
+        raise TypeError(f"invalid buffering: {buffering!r}")
+    modes = set(mode)
+    if modes - set("axrwb+t") or len(mode) > len(modes):
+        raise ValueError(f"invalid mode: {mode!r}")
+    binary, updating = "b" in modes, "+" in modes
+    if "t" in modes and binary:
+        raise ValueError("can't have text and binary mode at once")
+    if len(modes & set("xrwa")) != 1:
+        raise ValueError("must have exactly one of create/read/write/append mode")
+    for what, value in (("encoding", encoding), ("errors", errors), ("newline", newline)):
+        if binary and value is not None:
+            raise ValueError(f"binary mode doesn't take {'a newline' if what == 'newline' else f'an {what}'} argument")
+    if not binary:
+        encoding = io.text_encoding(encoding)
+    raw: Any = _open_raw(file, "".join(sorted(modes - set("bt"))), closefd, opener)
+    result = raw
+    try:
+        line_buffering = False
+        if buffering == 1 or (buffering < 0 and not raw._regular and raw.isatty()):
+            buffering, line_buffering = -1, True
+        if buffering < 0:
+            buffering = BUFFER_SIZE
+        if buffering == 0:
+            if not binary:
+                raise ValueError("can't have unbuffered text I/O")
+            return raw
+        kind = BufferedRandom if updating else BufferedReader if "r" in modes else BufferedWriter
+        result = kind(raw, buffering)
+        if not binary:
+            result = TextIOWrapper(result, encoding, errors, newline, line_buffering)
+            result.mode = mode  # type: ignore[misc]
+    except BaseException:
+        result.close()
+        raise
+    return result
