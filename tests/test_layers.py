@@ -122,6 +122,7 @@ FLOORS = [
             "io/pipe",
             "io/inherited",
             "io/standard",
+            "io/rawfile",
             "io/file",
             "io/os",
             "io/copying",

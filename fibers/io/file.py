@@ -14,72 +14,19 @@ over a raw file whose system calls hop to a worker (hop.py). Three facts decide 
   BUFFER_SIZE unless `buffering` says otherwise: the standard 8 KiB would hop for every page.
 
 Switching out of a C frame copies the little C stack that it has: a few KB per hop, and a hop costs far more.
-
-FIFOs, terminals and other files that may never answer are waited for in the loop first, where that can be interrupted;
-for them what the buffer had collected is lost then, as it is when a signal handler raises in the standard library. Streams
-(pipe.py, inherited.py) are better for these.
 """
 
 import io
 import os
-import stat
 import threading
 from collections.abc import Callable
 from typing import Any, Final, Self
 
-from ..core.scheduler import state as thread
-from ..lowlevel import wait_readable, wait_writable
-from ..sync.lock import RLock
 from ..threads.to_thread import to_thread
-from .hop import check, hop
-from .inherited import PIPE_BUF
+from .rawfile import FileIO, Turn
 
 #: Bytes in the buffer of a file, if `buffering` does not say otherwise.
 BUFFER_SIZE: Final = 131_072
-
-
-class _Turn:
-    """Who may use a file now: one fiber, or thread, at a time, and it again. The start of an operation is a checkpoint."""
-
-    __slots__ = ("_lock", "last")
-
-    def __init__(self) -> None:
-        self._lock = RLock()
-        self.last = False  # the finaliser is at work: nobody else has the file, and nobody is to be waited for
-
-    def begin(self) -> bool:
-        """Take the turn, waiting for it. False: a finaliser, or code inside the runtime, works in place."""
-        scheduler = thread.scheduler
-        if self.last or (scheduler is not None and (scheduler.current is None or scheduler.closed)):
-            return False
-        lock = self._lock
-        lock.acquire()
-        if scheduler is not None and not lock._again and scheduler.current.interrupt:  # type: ignore[union-attr]
-            try:
-                check()
-            except BaseException:
-                lock.release()
-                raise
-        return True
-
-    def begin_end(self) -> bool:
-        """As `begin`, uninterrupted: for closing."""
-        scheduler = thread.scheduler
-        me = None if scheduler is None else scheduler.current
-        if self.last or (scheduler is not None and (me is None or scheduler.closed)):
-            return False
-        if me is None:
-            self._lock.acquire()
-            return True
-        firm, me.firm = me.firm, True
-        try:
-            self._lock.acquire()
-        finally:
-            me.firm = firm
-        return True
-
-    def end(self) -> None:
-        self._lock.release()
 
 
 def _taking_turns(method: Callable[..., Any]) -> Any:
@@ -119,97 +66,6 @@ def _closing(method: Callable[..., Any]) -> Any:
 
 def _leave(self: Any, *error: object) -> None:
     self.close()
-
-
-class FileIO(io.FileIO):
-    """As `io.FileIO`: the raw file. What may take time is done in a worker."""
-
-    def __init__(self, file: Any, mode: str = "r", closefd: bool = True, opener: Any = None) -> None:
-        self._turn = _Turn()
-        super().__init__(file, mode, closefd, opener)
-        kind = os.fstat(self.fileno()).st_mode
-        self._regular = stat.S_ISREG(kind)
-        self._waitable = stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) or stat.S_ISCHR(kind)
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        """As `io.FileIO.readinto`."""
-        taken = self._turn.begin()
-        try:
-            if self._waitable and taken and self.readable():
-                wait_readable(self.fileno())
-            return hop(super().readinto, buffer) if taken else super().readinto(buffer)
-        finally:
-            if taken:
-                self._turn.end()
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """As `io.FileIO.read`."""
-        if size is None or size < 0:
-            return self.readall()
-        taken = self._turn.begin()
-        try:
-            if self._waitable and taken and self.readable():
-                wait_readable(self.fileno())
-            return hop(super().read, size) if taken else super().read(size)
-        finally:
-            if taken:
-                self._turn.end()
-
-    def readall(self) -> bytes:
-        """As `io.FileIO.readall`."""
-        taken = self._turn.begin()
-        try:
-            if not self._waitable or not taken:
-                return hop(super().readall) if taken else super().readall()
-            pieces = []
-            while piece := self.read(BUFFER_SIZE):
-                pieces.append(piece)
-            return b"".join(pieces)
-        finally:
-            if taken:
-                self._turn.end()
-
-    def write(self, data: Any, /) -> int:
-        """As `io.FileIO.write`. A pipe or a terminal is given PIPE_BUF bytes at most."""
-        taken = self._turn.begin()
-        try:
-            if self._waitable and taken and self.writable():
-                wait_writable(self.fileno())
-                if not isinstance(data, memoryview):
-                    data = memoryview(data)
-                data = data.cast("B")[:PIPE_BUF]
-            return hop(super().write, data) if taken else super().write(data)
-        finally:
-            if taken:
-                self._turn.end()
-
-    def truncate(self, size: int | None = None, /) -> int:
-        """As `io.FileIO.truncate`."""
-        taken = self._turn.begin()
-        try:
-            return hop(super().truncate, size) if taken else super().truncate(size)
-        finally:
-            if taken:
-                self._turn.end()
-
-    def close(self) -> None:
-        """As `io.FileIO.close`. In a worker, if something may have been written: a network file system writes it now."""
-        if self.closed:
-            return
-        if self._finalizing:  # type: ignore[attr-defined]
-            self._turn.last = True
-        taken = self._turn.begin_end()
-        try:
-            if taken and self.writable():
-                hop(super().close)
-            else:
-                super().close()
-        finally:
-            if taken:
-                self._turn.end()
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 class BufferedReader(io.BufferedReader):
@@ -282,7 +138,7 @@ class BufferedRandom(io.BufferedRandom):
 class TextIOWrapper(io.TextIOWrapper):
     """As `io.TextIOWrapper`."""
 
-    _turn: _Turn
+    _turn: Turn
 
     read = _taking_turns(io.TextIOWrapper.read)
     readline = _taking_turns(io.TextIOWrapper.readline)
@@ -306,9 +162,9 @@ class TextIOWrapper(io.TextIOWrapper):
         return self
 
 
-def _turn_of(below: Any) -> _Turn:
+def _turn_of(below: Any) -> Turn:
     turn = getattr(below, "_turn", None)
-    return turn if isinstance(turn, _Turn) else _Turn()
+    return turn if isinstance(turn, Turn) else Turn()
 
 
 class _Opening:

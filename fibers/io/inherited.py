@@ -29,13 +29,11 @@ from _socket import socket as Raw  # noqa: N812
 from typing import Any, Final
 
 from ..core.cancel import timeout as time_limit
-from ..core.scheduler import check_seconds
-from ..errors import ClosedError
-from ..lowlevel import wait_readable, wait_writable
 from ..sync.lock import Lock
 from .hop import blocking
 from .pipe import Pipe, is_master
 from .stream import Stream
+from .waiting import perform
 
 _NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
 _MODES: Final = {"r": os.O_RDONLY, "w": os.O_WRONLY, "r+": os.O_RDWR}
@@ -93,46 +91,34 @@ def _again(fd: int, mode: int, status: os.stat_result) -> int:
     return again
 
 
-class Shared:
-    """A transport over an fd whose description is not ours (2 and 3 of the module's text)."""
+class Shared(Pipe):
+    """A transport over a file whose description is not ours (2 and 3 of the module's text).
 
-    __slots__ = ("_closefd", "_fd", "_nowait", "_reading", "_timeout", "_waitable", "_writing")
+    It waits for a duplicate of the fd, which is registered for its lifetime; only the attempts are different.
+    """
+
+    __slots__ = ("_nowait", "_readers", "_waitable", "_writers")
 
     def __init__(self, fd: int, closefd: bool, waitable: bool) -> None:
-        self._fd = fd
-        self._closefd = closefd
+        super().__init__(os.dup(fd), (fd,) if closefd else ())
         self._waitable = waitable
         self._nowait = waitable and _NOWAIT != 0
-        self._timeout: float | None = None
-        self._reading = Lock()
-        self._writing = Lock()
-
-    def fileno(self) -> int:
-        """The number of the fd; -1 when it is closed."""
-        return self._fd
-
-    def settimeout(self, value: float | None) -> None:
-        """The most that each operation waits for readiness (seconds > 0); None: for ever."""
-        self._timeout = None if value is None else float(check_seconds("timeout", value))
-
-    def gettimeout(self) -> float | None:
-        """The timeout in seconds, or None."""
-        return self._timeout
+        self._readers = Lock()
+        self._writers = Lock()
 
     def recv(self, size: int, /) -> bytes:
         """At most `size` bytes, as soon as there are any; b"" at the end of the data."""
-        with self._reading:
+        with self._readers:
             while True:
-                fd = self._open()
+                state = self._open()
                 if self._waitable:
-                    wait_readable(fd, self._timeout)
-                    self._open()
+                    perform(self, state, state.reading, 0, _look, select.POLLIN)
                 try:
-                    return self._read(fd, size)
+                    return self._read(self._fd, size)
                 except BlockingIOError:
                     continue  # somebody else was faster
                 except OSError as error:
-                    if error.errno == errno.EIO and is_master(fd):
+                    if error.errno == errno.EIO and self._master:
                         return b""
                     raise
 
@@ -145,48 +131,29 @@ class Shared:
 
     def send(self, data: Any, /) -> int:
         """Write what there is room for, waiting until there is some; how many bytes it were."""
-        with self._writing:
+        with self._writers:
             return self._send(data)
 
     def sendall(self, data: Any, /) -> None:
         """Write everything; no other fiber's bytes come between. An exception has an attribute `bytes_sent`."""
         sent = 0
-        with self._writing, memoryview(data) as whole, whole.cast("B") as view:
+        with self._writers, memoryview(data) as whole, whole.cast("B") as view:
             try:
-                if self._timeout is None:
+                with time_limit(self._state.timeout or None):
                     while sent < len(view):
                         sent += self._send(view[sent:])
-                else:
-                    with time_limit(self._timeout):
-                        while sent < len(view):
-                            sent += self._send(view[sent:])
             except BaseException as error:
                 if hasattr(error, "__dict__"):
                     error.bytes_sent = sent  # type: ignore[attr-defined]
                 raise
 
-    def close(self) -> None:
-        """Close the fd, if it was given to us. A second call does nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0 and self._closefd:
-            os.close(fd)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} fd={self._fd}>"
-
-    def _open(self) -> int:
-        if self._fd < 0:
-            raise ClosedError("this file is closed")
-        return self._fd
-
     def _send(self, data: Any) -> int:
         while True:
-            fd = self._open()
+            state = self._open()
             if self._waitable:
-                wait_writable(fd, self._timeout)
-                self._open()
+                perform(self, state, state.writing, 0, _look, select.POLLOUT)
             try:
-                return self._write(fd, data)
+                return self._write(self._fd, data)
             except BlockingIOError:
                 continue
 
@@ -216,6 +183,14 @@ class Shared:
         return blocking(os.write, fd, data)
 
 
+def _look(pipe: Shared, events: int) -> None:
+    """Raises BlockingIOError if the file is not ready now."""
+    look = select.poll()
+    look.register(pipe._fd, events)
+    if not look.poll(0):
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
 class SharedSocket(Shared):
     """A socket whose O_NONBLOCK is not ours: every call says for itself that it must not wait."""
 
@@ -237,6 +212,6 @@ class SharedSocket(Shared):
         self._sock.shutdown(how)
 
     def close(self) -> None:
-        """As `Shared.close`."""
+        """As `Pipe.close`."""
         super().close()
         self._sock.close()
