@@ -261,6 +261,9 @@ def open(
         if not binary:
             result = TextIOWrapper(result, encoding, errors, newline, line_buffering)
             result.mode = mode  # type: ignore[misc]
+            if buffering > result._CHUNK_SIZE:
+                # It asks the buffer for so many bytes at once, and what is not there comes from the raw file: a hop.
+                result._CHUNK_SIZE = buffering
     except BaseException:
         result.close()
         raise
