@@ -139,6 +139,7 @@ class TextIOWrapper(io.TextIOWrapper):
     """As `io.TextIOWrapper`."""
 
     _turn: Turn
+    _CHUNK_SIZE: int
 
     read = _taking_turns(io.TextIOWrapper.read)
     readline = _taking_turns(io.TextIOWrapper.readline)
@@ -261,9 +262,8 @@ def open(
         if not binary:
             result = TextIOWrapper(result, encoding, errors, newline, line_buffering)
             result.mode = mode  # type: ignore[misc]
-            if buffering > result._CHUNK_SIZE:
-                # It asks the buffer for so many bytes at once, and what is not there comes from the raw file: a hop.
-                result._CHUNK_SIZE = buffering
+            # It asks the buffer for so many bytes at once, and what is not there comes from the raw file: a hop.
+            result._CHUNK_SIZE = max(result._CHUNK_SIZE, buffering)
     except BaseException:
         result.close()
         raise

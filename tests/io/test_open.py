@@ -427,7 +427,7 @@ def test_a_dropped_file_is_written_and_closed(tmp_path: Path) -> None:
 
 def test_a_program_that_ends_with_an_open_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    result = run_python("-c", f"from fibers import io\nf = standard_open({str(path)!r}, 'w')\nf.write('kept')\n")
+    result = run_python("-c", f"from fibers import io\nf = io.open({str(path)!r}, 'w')\nf.write('kept')\n")
     assert (result.returncode, path.read_text()) == (0, "kept"), result.stderr
 
 
