@@ -7,6 +7,7 @@ over a raw file whose system calls hop to a worker (hop.py). Three facts decide 
   which a second fiber of that thread would. So every operation first takes a *turn* (an RLock of fibers, one for all the
   layers of a file), and nobody ever meets the lock below. Two fibers that use one file are served in order of arrival, and
   an operation is whole before the next begins.
+  (The classes iterate by calling `readline`, which is such an operation.)
 * They are not made for a raw call that is interrupted: what they had collected is lost, and the worker would fill a buffer
   that is gone. So an operation is interrupted before it begins, or not at all: a cancelled fiber raises when it starts the
   next operation. `close`, and what `with` does at its end, always come to their end.
@@ -32,14 +33,14 @@ BUFFER_SIZE: Final = 131_072
 def _taking_turns(method: Callable[..., Any]) -> Any:
     """A method of a standard class, as one operation on a file of ours."""
 
-    def operation(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def operation(self: Any, *args: Any) -> Any:
         turn = self._turn
-        taken = turn.begin()
+        if not turn.begin():
+            return method(self, *args)
         try:
-            return method(self, *args, **kwargs)
+            return method(self, *args)
         finally:
-            if taken:
-                turn.end()
+            turn.end()
 
     operation.__name__ = method.__name__
     operation.__doc__ = f"As `{getattr(method, '__qualname__', method.__name__)}`."
@@ -87,7 +88,6 @@ class BufferedReader(io.BufferedReader):
     truncate = _taking_turns(io.BufferedReader.truncate)
     detach = _taking_turns(io.BufferedReader.detach)
     close = _closing(io.BufferedReader.close)
-    __next__ = _taking_turns(io.BufferedReader.__next__)
     __exit__ = _leave
 
 
@@ -131,7 +131,6 @@ class BufferedRandom(io.BufferedRandom):
     truncate = _taking_turns(io.BufferedRandom.truncate)
     detach = _taking_turns(io.BufferedRandom.detach)
     close = _closing(io.BufferedRandom.close)
-    __next__ = _taking_turns(io.BufferedRandom.__next__)
     __exit__ = _leave
 
 
@@ -151,10 +150,17 @@ class TextIOWrapper(io.TextIOWrapper):
     tell = _taking_turns(io.TextIOWrapper.tell)
     truncate = _taking_turns(io.TextIOWrapper.truncate)
     detach = _taking_turns(io.TextIOWrapper.detach)
-    reconfigure = _taking_turns(io.TextIOWrapper.reconfigure)
     close = _closing(io.TextIOWrapper.close)
-    __next__ = _taking_turns(io.TextIOWrapper.__next__)
     __exit__ = _leave
+
+    def reconfigure(self, **options: Any) -> None:
+        """As `io.TextIOWrapper.reconfigure`."""
+        taken = self._turn.begin()
+        try:
+            super().reconfigure(**options)
+        finally:
+            if taken:
+                self._turn.end()
 
     def __new__(cls, buffer: Any, *args: Any, **kwargs: Any) -> Self:
         """The turn is there before anything else is: also a wrapper that fails to be made is closed some day."""

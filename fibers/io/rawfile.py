@@ -34,17 +34,13 @@ class Turn:
     def begin(self) -> bool:
         """Take the turn, waiting for it. False: a finaliser, or code inside the runtime, works in place."""
         scheduler = thread.scheduler
-        if self.last or (scheduler is not None and (scheduler.current is None or scheduler.closed)):
-            return False
-        lock = self._lock
-        lock.acquire()
-        if scheduler is not None and not lock._again and scheduler.current.interrupt:  # type: ignore[union-attr]
-            try:
+        if scheduler is not None:
+            me = scheduler.current
+            if self.last or me is None or scheduler.closed:
+                return False
+            if me.interrupt and self._lock._holder is not me:
                 check()
-            except BaseException:
-                lock.release()
-                raise
-        return True
+        return self._lock.acquire()
 
     def begin_end(self) -> bool:
         """As `begin`, uninterrupted: for closing."""
