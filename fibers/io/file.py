@@ -20,8 +20,9 @@ Switching out of a C frame copies the little C stack that it has: a few KB per h
 import io
 import os
 import threading
+import warnings
 from collections.abc import Callable
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self, TypeVar
 
 from ..threads.to_thread import to_thread
 from .rawfile import FileIO, Turn
@@ -174,44 +175,49 @@ def _turn_of(below: Any) -> Turn:
     return turn if isinstance(turn, Turn) else Turn()
 
 
-class _Opening:
+T = TypeVar("T")
+
+
+class Opening(Generic[T]):
     """An `open` in a worker, whose caller may give it up: then what it opens is closed again."""
 
-    __slots__ = ("_args", "_given_up", "_lock", "_raw")
+    __slots__ = ("_args", "_close", "_given_up", "_lock", "_open", "_opened")
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, open: Callable[..., T], close: Callable[[T], object], *args: Any) -> None:
+        self._open = open
+        self._close = close
         self._args = args
         self._lock = threading.Lock()
         self._given_up = False
-        self._raw: FileIO | None = None
+        self._opened: list[T] = []
 
-    def __call__(self) -> FileIO:
-        raw = FileIO(*self._args)
+    def __call__(self) -> T:
+        opened = self._open(*self._args)
         with self._lock:
             if not self._given_up:
-                self._raw = raw
-                return raw
-        if self._args[2]:
-            io.FileIO.close(raw)
-        return raw
+                self._opened.append(opened)
+                return opened
+        self._close(opened)
+        return opened
 
-    def give_up(self) -> None:
-        with self._lock:
-            self._given_up = True
-            raw = self._raw
-        if raw is not None and self._args[2]:
-            io.FileIO.close(raw)
+    def wait(self) -> T:
+        """Open, in a worker; an interrupted caller raises at once."""
+        try:
+            return to_thread(self, cancellable=True)
+        except BaseException:
+            with self._lock:
+                self._given_up = True
+            for opened in self._opened:
+                self._close(opened)
+            raise
+        finally:
+            self._opened = []
 
 
 def _open_raw(file: Any, mode: str, closefd: bool, opener: Any) -> FileIO:
     if isinstance(file, int):
         return FileIO(file, mode, closefd, opener)
-    opening = _Opening(file, mode, closefd, opener)
-    try:
-        return to_thread(opening, cancellable=True)
-    except BaseException:
-        opening.give_up()
-        raise
+    return Opening(FileIO, io.FileIO.close, file, mode, closefd, opener).wait()
 
 
 def open(
@@ -255,6 +261,9 @@ def open(
     result = raw
     try:
         line_buffering = False
+        if binary and buffering == 1:
+            text = "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
         if buffering == 1 or (buffering < 0 and not raw._regular and raw.isatty()):
             buffering, line_buffering = -1, True
         if buffering < 0:

@@ -197,8 +197,12 @@ class SharedSocket(Shared):
     __slots__ = ("_sock",)
 
     def __init__(self, fd: int, closefd: bool) -> None:
-        super().__init__(fd, closefd, True)
         self._sock = Raw(fileno=os.dup(fd))
+        try:
+            super().__init__(fd, closefd, True)
+        except BaseException:
+            self._sock.close()
+            raise
 
     def _read(self, fd: int, size: int) -> bytes:
         return self._sock.recv(size, MSG_DONTWAIT)
@@ -215,3 +219,8 @@ class SharedSocket(Shared):
         """As `Pipe.close`."""
         super().close()
         self._sock.close()
+
+    def detach(self) -> int:
+        """As `Pipe.detach`."""
+        self._sock.close()
+        return super().detach()

@@ -20,7 +20,8 @@ from typing import Any, Final, Self
 
 from ..lowlevel import wait_readable, wait_writable
 from ..threads.to_thread import to_thread
-from .file import open as fdopen_
+from .file import Opening
+from .file import open as open_file
 from .hop import blocking
 
 __all__ = list(std.__all__)
@@ -84,6 +85,15 @@ if hasattr(std, "posix_fallocate"):
     posix_fallocate = _in_worker("posix_fallocate")
 
 
+def open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+    """As `os.open`, in a worker thread. Who is cancelled meanwhile (a FIFO that nobody writes) raises at once."""
+    return Opening(_open, std.close, path, flags, mode, dir_fd).wait()
+
+
+def _open(path: Any, flags: int, mode: int, dir_fd: int | None) -> int:
+    return std.open(path, flags, mode, dir_fd=dir_fd)
+
+
 _WAITABLE: Final = (_stat.S_IFIFO, _stat.S_IFSOCK, _stat.S_IFCHR)
 
 
@@ -124,7 +134,7 @@ def fdopen(fd: int, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
     """As `os.fdopen`, with `fibers.io.open`."""
     if not isinstance(fd, int):
         raise TypeError(f"invalid fd type ({type(fd)}, expected integer)")
-    return fdopen_(fd, mode, *args, **kwargs)
+    return open_file(fd, mode, *args, **kwargs)
 
 
 class _Entries:

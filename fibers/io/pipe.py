@@ -132,7 +132,7 @@ class Pipe:
         return fd
 
     def __del__(self) -> None:
-        fd, self._fd = self._fd, -1
+        fd, self._fd = getattr(self, "_fd", -1), -1
         if fd < 0:
             return
         warnings.warn(f"unclosed {self._named(fd)}", ResourceWarning, stacklevel=2, source=self)

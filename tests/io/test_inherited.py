@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import signal
 import socket as std
 import subprocess
@@ -193,6 +194,37 @@ def test_bad_input() -> None:
         open_fd(0, "rb")
     with pytest.raises(TypeError, match="number of an open file"):
         open_fd("0", "r")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("left", [0, 1])
+def test_no_more_files(kind: str, left: int, ways: str) -> None:
+    mine, other = READERS[kind]()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(mine)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + left, hard))
+    try:
+        if left == 0 or kind == "socket":  # which takes two
+            with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+                open_fd(mine, "r", closefd=False)
+        else:
+            open_fd(mine, "r", closefd=False).close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert os.get_blocking(mine)
+    os.close(mine)
+    os.close(other)
+
+
+def test_a_detached_file_is_the_callers() -> None:
+    for ends in (os.pipe(), _socketpair()):
+        transport: Any = open_fd(ends[0], "r").transport
+        fd = transport.detach()
+        os.write(ends[1], b"x")
+        assert os.read(fd, 1) == b"x"
+        os.close(fd)
+        os.close(ends[1])
 
 
 def test_two_readers_of_a_shared_file_are_served_in_order(ways: str) -> None:

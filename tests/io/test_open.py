@@ -155,6 +155,12 @@ def test_an_opener_and_an_fd_that_stays_open(path: Path) -> None:
         os.fstat(fd)
 
 
+def test_line_buffering_of_bytes_is_warned_of(path: Path) -> None:
+    with pytest.warns(RuntimeWarning, match="line buffering") as caught:
+        fio.open(path, "rb", 1).close()
+    assert caught[0].filename == __file__
+
+
 def test_text_with_encodings_and_newlines(tmp_path: Path) -> None:
     path = tmp_path / "text"
     for encoding in ("utf-8", "utf-16", "latin-1", "utf-8-sig"):
@@ -328,6 +334,30 @@ def test_a_deadline_that_passes_meanwhile(path: Path, gate: Gate) -> None:
     assert got == [b"line"]
     assert file.tell() == 4
     file.close()
+
+
+def test_ctrl_c_comes_after_the_operation(path: Path) -> None:
+    result = run_python(
+        "-c",
+        "import os, signal, sys, threading, fibers\n"
+        "from fibers import io\n"
+        "from fibers.io import rawfile\n"
+        "true_hop = rawfile.hop\n"
+        "def strike(fn, *args):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    asleep.wait(0.05)\n"
+        "    return fn(*args)\n"
+        "asleep = threading.Event()\n"
+        "rawfile.hop = lambda fn, *args: true_hop(strike, fn, *args)\n"
+        "file = io.open(sys.argv[1], 'rb')\n"
+        "print(file.read(6))\n"
+        "try:\n"
+        "    fibers.sleep(60)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted at', file.tell())\n",
+        path,
+    )
+    assert result.stdout == "b'line 0'\ninterrupted at 6\n", result.stderr
 
 
 def test_whoever_waits_for_its_turn_is_cancelled_at_once(path: Path, gate: Gate) -> None:

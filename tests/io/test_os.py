@@ -13,6 +13,7 @@ import pytest
 
 import fibers
 from fibers.io import copyfile, copying, os
+from fibers.threads import workers
 
 
 def test_everything_of_the_standard_module_is_there() -> None:
@@ -111,6 +112,20 @@ def test_a_read_of_a_pipe_suspends_its_fiber_only() -> None:
         assert os.read(reading, 10) == b"rest"
         assert os.read(reading, 10) == b""
         os.close(reading)
+
+
+def test_an_open_that_is_given_up_leaves_no_file(tmp_path: Path) -> None:
+    std.mkfifo(tmp_path / "fifo")
+    opener = fibers.spawn(os.open, tmp_path / "fifo", os.O_RDONLY)
+    fibers.sleep(0.005)
+    assert not opener.done()
+    opener.cancel()
+    with pytest.raises(fibers.FiberCancelled):
+        opener.result()
+    fd = std.open(tmp_path / "fifo", os.O_RDWR | os.O_NONBLOCK)  # lets the worker go
+    while workers.under_way():
+        fibers.sleep(0.001)
+    std.close(fd)
 
 
 def test_calls_run_in_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
