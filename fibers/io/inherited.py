@@ -11,8 +11,8 @@ behind that reads EAGAIN. So it is not set, not even for a moment. In order of p
    compared with what was meant.
 2. *Readiness, then one attempt that cannot block:* MSG_DONTWAIT for sockets, RWF_NOWAIT for pipes on Linux. Where these
    are not to be had, the attempt is made in a worker thread, so that somebody else who was faster (two programs may read
-   one terminal) makes that thread wait, and not the loop. Writes are then of PIPE_BUF bytes at most, which a pipe that is
-   ready has room for, and a terminal has soon.
+   one terminal) makes that thread wait, and not the loop; the fiber then cannot be interrupted until there is something.
+   Writes are then of PIPE_BUF bytes at most, which a pipe that is ready has room for, and a terminal has soon.
 3. *Regular files and whatever cannot be waited for:* each call in a worker thread.
 
 A program in the background that reads from its terminal is stopped by SIGTTIN, as always; who ignores that signal gets EIO.
@@ -26,14 +26,17 @@ import stat
 import sys
 from _socket import MSG_DONTWAIT
 from _socket import socket as Raw  # noqa: N812
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from ..core.cancel import timeout as time_limit
 from ..sync.lock import Lock
-from .hop import blocking
+from .hop import blocking, hop
 from .pipe import Pipe, is_master
 from .stream import Stream
 from .waiting import perform
+
+T = TypeVar("T")
 
 _NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
 _MODES: Final = {"r": os.O_RDONLY, "w": os.O_WRONLY, "r+": os.O_RDWR}
@@ -157,6 +160,10 @@ class Shared(Pipe):
             except BlockingIOError:
                 continue
 
+    def _call(self, fn: Callable[..., T], *args: Any) -> T:
+        """In a worker. Who has waited for readiness could be interrupted there, and has found something."""
+        return hop(fn, *args) if self._waitable else blocking(fn, *args)
+
     def _read(self, fd: int, size: int) -> bytes:
         if self._nowait:
             buffer = bytearray(size)
@@ -168,7 +175,7 @@ class Shared(Pipe):
                 self._nowait = False
             else:
                 return bytes(memoryview(buffer)[:count])
-        return blocking(os.read, fd, size)
+        return self._call(os.read, fd, size)
 
     def _write(self, fd: int, data: Any) -> int:
         if self._nowait:
@@ -180,7 +187,7 @@ class Shared(Pipe):
                 self._nowait = False
         if self._waitable:
             data = memoryview(data)[:PIPE_BUF]
-        return blocking(os.write, fd, data)
+        return self._call(os.write, fd, data)
 
 
 def _look(pipe: Shared, events: int) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import select
 import signal
 import socket as std
 import subprocess
@@ -215,6 +216,30 @@ def test_no_more_files(kind: str, left: int, ways: str) -> None:
     assert os.get_blocking(mine)
     os.close(mine)
     os.close(other)
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_a_timeout_of_0_returns_what_has_arrived(kind: str, ways: str) -> None:
+    mine, other = READERS[kind]()
+    with open_fd(mine, "r") as stream:
+        with pytest.raises(TimeoutError):
+            stream.read_exactly(1, timeout=0)
+        _arrive(mine, other, b"ab")
+        assert stream.read_exactly(1, timeout=0) == b"a"
+        assert stream.read_exactly(1, timeout=0) == b"b"
+        with pytest.raises(TimeoutError):
+            stream.read_exactly(1, timeout=0)
+        _arrive(mine, other, b"c")
+        assert stream.read_exactly(1, timeout=0) == b"c"
+    os.close(other)
+
+
+def _arrive(fd: int, other: int, data: bytes) -> None:
+    """Write, and wait for the kernel to hand it over: for a terminal that is a thread of the kernel's."""
+    os.write(other, data)
+    look = select.poll()
+    look.register(fd, select.POLLIN)
+    assert look.poll(10_000)
 
 
 def test_a_detached_file_is_the_callers() -> None:
