@@ -86,7 +86,7 @@ class FileIO(io.FileIO):
     def read(self, size: int | None = -1, /) -> bytes:
         """As `io.FileIO.read`."""
         if size is None or size < 0:
-            return self.readall()
+            return self.readall() if self.readable() else super().read(-1)  # which refuses
         taken = self._turn.begin()
         try:
             if self._waitable and taken and self.readable():
