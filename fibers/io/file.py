@@ -22,6 +22,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Generic, Self, TypeVar
 
 from ..threads.to_thread import to_thread
@@ -46,6 +47,35 @@ def _taking_turns(method: Callable[..., Any]) -> Any:
     operation.__name__ = method.__name__
     operation.__doc__ = f"As `{getattr(method, '__qualname__', method.__name__)}`."
     return operation
+
+
+def _lines_of(base: Any, end: Any) -> Any:
+    """`readlines`, as one operation: the standard one would take a turn for each line."""
+    readline = base.readline
+
+    def readlines(self: Any, hint: int | None = -1, /) -> list[Any]:
+        if hint is not None and not isinstance(hint, int):
+            raise TypeError(f"argument should be integer or None, not {type(hint).__name__!r}")
+        turn = self._turn
+        taken = turn.begin()
+        try:
+            following = iter(partial(readline, self), end)
+            if hint is None or hint <= 0:
+                return list(following)
+            lines: list[Any] = []
+            size = 0
+            for line in following:
+                lines.append(line)
+                size += len(line)
+                if size > hint:
+                    break
+            return lines
+        finally:
+            if taken:
+                turn.end()
+
+    readlines.__doc__ = f"As `{base.__name__}.readlines`. The fastest way to many lines."
+    return readlines
 
 
 def _closing(method: Callable[..., Any]) -> Any:
@@ -82,7 +112,7 @@ class BufferedReader(io.BufferedReader):
     readinto = _taking_turns(io.BufferedReader.readinto)
     readinto1 = _taking_turns(io.BufferedReader.readinto1)
     readline = _taking_turns(io.BufferedReader.readline)
-    readlines = _taking_turns(io.BufferedReader.readlines)
+    readlines = _lines_of(io.BufferedReader, b"")
     peek = _taking_turns(io.BufferedReader.peek)
     seek = _taking_turns(io.BufferedReader.seek)
     tell = _taking_turns(io.BufferedReader.tell)
@@ -122,7 +152,7 @@ class BufferedRandom(io.BufferedRandom):
     readinto = _taking_turns(io.BufferedRandom.readinto)
     readinto1 = _taking_turns(io.BufferedRandom.readinto1)
     readline = _taking_turns(io.BufferedRandom.readline)
-    readlines = _taking_turns(io.BufferedRandom.readlines)
+    readlines = _lines_of(io.BufferedRandom, b"")
     peek = _taking_turns(io.BufferedRandom.peek)
     write = _taking_turns(io.BufferedRandom.write)
     writelines = _taking_turns(io.BufferedRandom.writelines)
@@ -143,7 +173,7 @@ class TextIOWrapper(io.TextIOWrapper):
 
     read = _taking_turns(io.TextIOWrapper.read)
     readline = _taking_turns(io.TextIOWrapper.readline)
-    readlines = _taking_turns(io.TextIOWrapper.readlines)
+    readlines = _lines_of(io.TextIOWrapper, "")
     write = _taking_turns(io.TextIOWrapper.write)
     writelines = _taking_turns(io.TextIOWrapper.writelines)
     flush = _taking_turns(io.TextIOWrapper.flush)

@@ -544,9 +544,13 @@ class SameAsStandard(RuleBasedStateMachine):
             self.same(lambda file: file.readinto(left.pop()))
             assert buffers[0] == buffers[1]
 
-    @rule()
-    def readlines(self) -> None:
-        self.same(lambda file: file.readlines())
+    @rule(hint=st.sampled_from([None, -1, 0, 1, 5, 20]))
+    def readlines(self, hint: int | None) -> None:
+        self.same(lambda file: file.readlines(hint))
+        if hint and hint > 0:
+            self.same(
+                lambda file: file.seek(0)
+            )  # text that was left in the middle of its lines does not tell where it is
 
     @rule(data=st.text("xyz\nü", max_size=40))
     def write(self, data: str) -> None:
