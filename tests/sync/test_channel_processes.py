@@ -28,7 +28,7 @@ class Boom(BaseException):
 
 PACKAGE = os.path.dirname(fibers.__file__) + os.sep
 # Runtime code, wherever it is; and all of these, also where they run as code of the fiber.
-OURS = tuple(PACKAGE + name for name in ("channel.py", "passage.py", "choosing.py", "selecting.py", "guard.py"))
+OURS = tuple(PACKAGE + name for name in ("channels/", "core/choosing.py", "core/guard.py"))
 active = False
 points = came_out = 0
 target = -1
