@@ -13,8 +13,14 @@ class Descriptor(Handle):
 
     __slots__ = ("owned", "registered")
 
-    def __init__(self, fd: int, loop: Home) -> None:
+    def __init__(self, fd: int, loop: Home, earlier: Handle | None = None) -> None:
+        """`earlier`: a handle of the same file in another loop, which it never had to register: its observers, who wait for
+        nothing but the close of the file, are told by this one from now on.
+        """
         super().__init__(fd, loop)
+        if earlier is not None and earlier.observed:
+            self.observed = True
+            self.reading.observers, self.writing.observers = earlier.reading.observers, earlier.writing.observers
         self.owned = False
         self.registered = 0  # interest bits that the kernel has
 

@@ -61,6 +61,7 @@ class LifetimeFiles(EventLoop):
                     self.stats.moves += 1
                 else:
                     handle.mark_closed()  # its thread may be about to wait for the first time: let it ask again
+                    return Descriptor(handle.fd, self, handle)
             return Descriptor(handle.fd, self)
 
     def watch(self, direction: Direction, deadline: float) -> bool:

@@ -215,20 +215,20 @@ class _Pause:
 
     def __init__(self, direction: Direction, fiber: Fiber[Any]) -> None:
         self._direction = direction
-        self._fiber: Fiber[Any] | None = fiber
+        # Emptied in one step: a file may have moved to another thread's loop, and is closed there at any moment.
+        self._fiber: dict[Fiber[Any], Fiber[Any]] = {fiber: fiber}
 
     def abandon(self, fiber: Fiber[Any]) -> bool:
-        was, self._fiber = self._fiber, None
-        return was is fiber
+        return self._fiber.pop(fiber, None) is not None
 
     def holds(self, fiber: Fiber[Any]) -> bool:
-        return self._fiber is fiber
+        return fiber in self._fiber
 
     def notice(self) -> None:
-        fiber = self._fiber
-        if fiber is not None and self._direction.closed:
-            self._fiber = None
-            fiber.scheduler.ready.append(fiber)
+        if self._direction.closed:
+            for fiber in list(self._fiber):
+                if self.abandon(fiber):
+                    fiber.scheduler.wake(fiber)
 
     def __repr__(self) -> str:
         return f"fd {self._direction.handle.fd} (write, by the clock)"

@@ -33,26 +33,39 @@ def company() -> Iterator[threading.Thread]:
     thread.join()
 
 
-def burn(seconds: float) -> None:
-    end = time.thread_time() + seconds
-    while time.thread_time() < end:
-        pass
+class Clocks:
+    """The time, and the CPU time of the thread."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.wall = self.cpu = 0.0
+        monkeypatch.setattr(courtesy, "monotonic", lambda: self.wall)
+        monkeypatch.setattr(courtesy, "thread_time", lambda: self.cpu)
+
+    def pass_by(self, wall: float, cpu: float) -> None:
+        self.wall += wall
+        self.cpu += cpu
 
 
-def test_who_was_busy_pauses_and_who_has_waited_does_not(pauses: list[float], company: threading.Thread) -> None:
+def test_who_was_busy_pauses_and_who_has_waited_does_not(
+    pauses: list[float], company: threading.Thread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks = Clocks(monkeypatch)
     mine = Courtesy()
-    burn(PATIENCE)
-    assert mine.pause(0.0)
+    clocks.pass_by(PATIENCE, PATIENCE)
+    assert mine.pause(10.0)
     assert pauses == [courtesy.MOMENT]
-    threading.Event().wait(4 * PATIENCE)
-    assert not mine.pause(0.0)
-    assert len(pauses) == 1
+    assert mine.due == 10.0 + PATIENCE
+    clocks.pass_by(PATIENCE, PATIENCE / 10)
+    assert not mine.pause(10.0)
+    clocks.pass_by(PATIENCE, PATIENCE)
+    assert mine.pause(10.0)
 
 
 def test_who_is_alone_does_not_pause(pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = Clocks(monkeypatch)
     mine = Courtesy()
     monkeypatch.setattr(courtesy, "count_threads", lambda: 0)
-    burn(PATIENCE)
+    clocks.pass_by(PATIENCE, PATIENCE)
     assert not mine.pause(0.0)
     assert not pauses
 

@@ -168,3 +168,23 @@ def test_interest_bits_are_told_once_to_a_lifetime_poller(loop: Any, pair: Pair)
     assert calls == [(READ, 0), (WRITE, READ)]
     loop.release(handle, lambda: None)
     loop.ready.clear()
+
+
+def test_who_waits_for_nothing_but_the_close_is_told_of_it_in_the_loop_that_the_file_has_moved_to(
+    loop_factory: Any, loop: Any, pair: Pair
+) -> None:
+    """It was never registered in the first loop, which has nothing to let go of."""
+    told: list[bool] = []
+
+    class Watcher:
+        def notice(self) -> None:
+            told.append(True)
+
+    other = loop_factory()
+    handle = loop.handle(pair[0].fileno(), True)
+    handle.writing.observe(Watcher())
+    moved = other.claim(handle)
+    assert (handle.closed, moved.closed, told) == (True, False, [])
+    moved.close()
+    assert told == [True]
+    other.close()
