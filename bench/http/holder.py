@@ -1,12 +1,12 @@
 """The client of the idle connections: `python -m bench.http.holder PORT CONNECTIONS PROBES`, a process of its own.
 
 Connects, asks once on each connection, and says how many it has: less than CONNECTIONS if the server takes longer than
-CONNECTING to accept and answer them. Told to go on (a line on stdin), it asks again on PROBES of them (or as many as are answered
-in PROBING), chosen at random, one at a time. It prints how long each answer took, in microseconds, and how many of all
-connections are still open.
+CONNECTING to accept and answer them. Told to go on (a line on stdin), it asks again on PROBES of them (or as many as are
+answered in PROBING), chosen at random, one at a time. It prints how long each answer took, in microseconds, and how many of
+all connections are still open.
 
-Connections come from several addresses of the loopback, and the last of a hundred is answered before the next are made, as in
-bench/limit/http.c.
+Connections come from several addresses of the loopback, and the last of a hundred is answered before the next are made, as
+in bench/limit/http.c.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The load: wrk, and the project's own client in C, started on the load's core; and what a window of either has cost the server."""
+"""The load: wrk, and the project's own client in C, on the load's core; and what a window of either has cost the server."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def find_tools(folder: Path) -> Tools:
     return tools
 
 
-def window(running: Running, tools: Tools, shape: Shape, warm: float, seconds: float, own: bool = False) -> dict[str, float]:
+def window(
+    running: Running, tools: Tools, shape: Shape, warm: float, seconds: float, own: bool = False
+) -> dict[str, float]:
     """Figures of one window. RuntimeError if the load or the server has ended.
 
     cpu, user, system: microseconds a request; rate: requests a second; p50, p99: microseconds; failures: answers that were

@@ -62,7 +62,16 @@ def program(name: str) -> Callable[[], str]:
 
 def fibers(place: Place) -> list[str]:
     """Ours, as its users start it."""
-    return [*PYTHON, "fibers", "serve", "bench.http.apps.in_fibers:app", "--bind", place.address, "--keep-alive", str(KEPT)]
+    return [
+        *PYTHON,
+        "fibers",
+        "serve",
+        "bench.http.apps.in_fibers:app",
+        "--bind",
+        place.address,
+        "--keep-alive",
+        str(KEPT),
+    ]
 
 
 def gunicorn(worker: str) -> Callable[[Place], list[str]]:
@@ -104,7 +113,7 @@ def uvicorn(loop: str) -> Callable[[Place], list[str]]:
 def granian(place: Place) -> list[str]:
     """A WSGI application in threads, below a server in Rust."""
     options = {"interface": "wsgi", "host": "127.0.0.1", "port": place.port, "workers": 1, "http": "1"}
-    options |= {"blocking-threads": place.threads, "backlog": BACKLOG, "log-level": "error"}
+    options |= {"blocking-threads": place.threads, "backlog": BACKLOG, "log-level": "error", "backpressure": MOST}
     return [*PYTHON, "granian", *flags(options), "--no-ws", "bench.http.apps.in_threads:app"]
 
 
@@ -188,7 +197,18 @@ SERVERS = {
 }
 """By name, in the order of the tables."""
 
-DISTRIBUTIONS = ("fibers-runtime", "greenlet", "gunicorn", "gunicorn-h1c", "gevent", "waitress", "uvicorn", "httptools", "uvloop", "granian")
+DISTRIBUTIONS = (
+    "fibers-runtime",
+    "greenlet",
+    "gunicorn",
+    "gunicorn-h1c",
+    "gevent",
+    "waitress",
+    "uvicorn",
+    "httptools",
+    "uvloop",
+    "granian",
+)
 
 
 def program_versions() -> dict[str, str]:
