@@ -33,7 +33,7 @@ def slab() -> int:
     return 0
 
 
-def held(running: Running, count: int, probes: int = PROBES) -> dict[str, float]:
+def held(running: Running, count: int, probes: int = PROBES, quiet: float = QUIET) -> dict[str, float]:
     """Figures: `bytes` and `rss` a connection, `kernel` bytes a connection (both ends), `p50` and `p99` in microseconds of
     an answer on a connection that was idle, `idle_cpu` (milliseconds a second, while nothing happens), connections that
     were `held` at first, and `open` at the end. RuntimeError if the client could not do it.
@@ -43,8 +43,8 @@ def held(running: Running, count: int, probes: int = PROBES) -> dict[str, float]
     before, kernel = running.memory(), slab()
     with Holder(running, count, probes) as holder:
         spent = sum(running.spent())
-        time.sleep(QUIET)  # not to wait for anything: it is what is measured
-        idle = (sum(running.spent()) - spent) / QUIET * 1000
+        time.sleep(quiet)  # not to wait for anything: it is what is measured
+        idle = (sum(running.spent()) - spent) / quiet * 1000
         count = holder.count
         after, kernel_after = running.memory(), slab()
         took, still_open = holder.probe()

@@ -44,7 +44,7 @@ def test_a_tiny_round_of_ours(tmp_path: Path) -> None:
             assert 0 < figures["p50"] <= figures["p99"]
             keep(name, {**figures, "pss": running.memory().pss})
         assert results.rows["sleep"][SUBJECT]["p50"][0] >= 9_900
-        keep("idle", held(running, plan.idle, probes=20))
+        keep("idle", held(running, plan.idle, probes=20, quiet=0.02))
         assert len(running.processes()) == 1
         wrong = load.window(running, tools, Shape("/nowhere", 2), 0.0, 0.02)
         assert wrong["failures"] > 0
