@@ -127,7 +127,12 @@ def one_count(folder: Path, server: Server, keep: Keep) -> None:
 
 
 def run(plan: Plan, results: Results) -> None:
-    """Fill `results`. What cannot be measured is named in `missing`, and not tried again."""
+    """Fill `results`. What cannot be measured is named in `missing`, and not tried again.
+
+    RuntimeError where nothing can: there is no /proc, or no load.
+    """
+    if not Path("/proc/self/smaps_rollup").exists():
+        raise RuntimeError("what servers cost is read in /proc, which this system does not have")
     material.raise_fd_limit()
     with tempfile.TemporaryDirectory(prefix="fibers-bench-") as name:
         folder = Path(name)

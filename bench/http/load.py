@@ -67,7 +67,10 @@ def with_wrk(running: Running, wrk: str, shape: Shape, seconds: float) -> tuple[
     script = str(ROOT / "bench" / "http" / "wrk.lua")
     command = [*cores()[1], wrk, *options, "-s", script, url, "--", str(shape.depth)]
     before = running.spent()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + LIMIT, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + LIMIT, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"wrk has not ended within {error.timeout:.0f} s") from error
     after = running.spent()
     if done.returncode != 0:
         raise RuntimeError(f"wrk: {(done.stderr or done.stdout).strip()}")

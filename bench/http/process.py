@@ -97,6 +97,8 @@ class Running:
                 body = answer.read()
                 if answer.status != 200 or body != PATHS[path]:
                     raise RuntimeError(f"{self.name} has answered {path} with {answer.status} and {len(body)} bytes")
+        except http.client.HTTPException as error:
+            raise RuntimeError(f"{self.name} has answered {path} with what is no HTTP: {error!r}") from error
         finally:
             connection.close()
 
@@ -141,7 +143,7 @@ def serving(server: Server, folder: Path, threads: int, prefix: Sequence[str] = 
                 try:
                     running.check("/")
                     break
-                except ConnectionRefusedError:
+                except ConnectionRefusedError:  # it does not listen yet
                     if process.poll() is not None or time.monotonic() > limit:
                         output.seek(0)
                         words = output.read().strip().splitlines() or ["nothing was said"]

@@ -21,7 +21,10 @@ from bench.http.servers import SERVERS, SUBJECT, Place, Server, version_in
 from bench.marks import taken
 from bench.results import Results, read
 
-needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="the load of the benchmarks needs a C compiler")
+needs_compiler = pytest.mark.skipif(
+    shutil.which("cc") is None or not Path("/proc/self/smaps_rollup").exists(),
+    reason="the load of the benchmarks needs a C compiler, and their figures /proc",
+)
 
 
 @needs_compiler
@@ -181,7 +184,7 @@ def test_the_pages_are_drawn_from_what_was_measured(kept: Results) -> None:
 
 def test_it_was_a_whole_run_on_a_clean_checkout(kept: Results) -> None:
     assert kept.options["load"] == "wrk"
-    assert kept.options["rounds"] == FULL.rounds
+    assert int(kept.options["rounds"]) >= FULL.rounds
     assert not kept.commit.endswith("+")
     assert [goal.text for goal in goals.goals(kept) if goal.value is None] == []
 
