@@ -5,8 +5,8 @@ CONNECTING to accept and answer them. Told to go on (a line on stdin), it asks a
 answered in PROBING), chosen at random, one at a time. It prints how long each answer took, in microseconds, and how many of
 all connections are still open.
 
-Connections come from several addresses of the loopback, and the last of a hundred is answered before the next are made, as
-in bench/limit/http.c.
+Connections come from several addresses of the loopback, and a hundred are answered before the next are made, as in
+bench/limit/http.c.
 """
 
 from __future__ import annotations

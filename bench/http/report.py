@@ -13,7 +13,7 @@ from bench.results import Results
 
 
 def milliseconds(value: float | None) -> str:
-    """Of microseconds; a dash for 0, which is what wrk says of pipelined requests."""
+    """Of microseconds; a dash for 0: none was measured."""
     return number(value / 1000, 1 if value >= 10_000 else 2) if value else "–"
 
 
@@ -31,7 +31,8 @@ def case_table(results: Results, row: str) -> Cells:
         figure = {metric: results.median(row, name, metric) for metric in metrics}
         cells = [name, *(number(figure[metric], 1) for metric in ("cpu", "user", "system"))]
         cells += [ratio(times(results, row, name)), number(figure["rate"], 0)]
-        cells += [milliseconds(figure["p50"]), milliseconds(figure["p99"])]
+        together = CASES[row].shape.depth > 1  # of such requests wrk does not know the latencies
+        cells += ["–", "–"] if together else [milliseconds(figure["p50"]), milliseconds(figure["p99"])]
         table.append([*cells, number((figure["pss"] or 0.0) / 1e6, 0), number(sum(metrics["failures"]), 0)])
     return table
 

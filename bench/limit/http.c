@@ -6,9 +6,9 @@
  * <requests> on each connection (a multiple of those in flight), print the result. Then the connections stay open, idle, until
  * stdin says something or ends, so that the watcher can read the server's CPU clock before any connection is closed.
  *
- * Connections are made a hundred at a time, and the last of a hundred is answered before the next are made: a server takes them
- * in their order, so its backlog never overflows and no connection costs it a retransmission. They come from several addresses
- * of the loopback, so that none runs out of ports. With two cores or more the generator never sleeps; limit/load.c says why.
+ * Connections are made a hundred at a time, and all of them ask and are answered before the next are made: so no backlog ever
+ * overflows and costs a retransmission, and no silent connection holds a thread of a server that reads first requests in
+ * threads. They come from several addresses of the loopback, so that none runs out of ports. With two cores or more the generator never sleeps; limit/load.c says why.
  *
  * An answer has to have a Content-Length. One whose status is not 200 is counted in "bad". A connection that ends, or that says
  * something else, is counted in "broken" and made anew; one that the server has ended properly between two answers is counted in
@@ -225,15 +225,17 @@ int main(int argc, char **argv)
     for (int i = 0; i < count; i++) {
         open_connection(&connections[i], i);
         connections[i].left = per_connection;
-        if (!per_connection && i % TOGETHER == TOGETHER - 1) {
-            moment = now();
-            send_requests(&connections[i]);
-            while (connections[i].flying)
-                if (!receive(&connections[i], 0)) {
-                    fputs("a new connection was ended without an answer\n", stderr);
-                    return 1;
-                }
-        }
+        if (per_connection)
+            continue;
+        moment = now();
+        send_requests(&connections[i]);
+        if (i % TOGETHER == TOGETHER - 1 || i == count - 1)
+            for (int j = i - i % TOGETHER; j <= i; j++)
+                while (connections[j].flying)
+                    if (!receive(&connections[j], 0)) {
+                        fputs("a new connection was ended without an answer\n", stderr);
+                        return 1;
+                    }
     }
     alarm((unsigned)(warm + seconds) + MOST);
     begin = last = moment = now();
