@@ -50,7 +50,7 @@ def draw(results: Results, path: Path) -> None:
             axes.spines[side].set_visible(False)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
-    figure.supxlabel("\n".join(conditions(results).split("; ")), fontsize=7)
+    figure.supxlabel("\n".join(conditions(results, sweep=True).split("; ")), fontsize=7)
     figure.savefig(path, dpi=110)
 
 

@@ -104,17 +104,17 @@ def tables(results: Results) -> Iterator[Cells]:
     yield goal_table(goals(results))
 
 
-def conditions(results: Results) -> str:
-    """One sentence: where, with what, when."""
+def conditions(results: Results, sweep: bool = False) -> str:
+    """One sentence: where, with what, when. `sweep`: of the picture."""
     machine, versions = results.machine, dict(results.versions)
     python = f"{versions.pop('implementation')} {versions.pop('python')}"
     versions.pop("fibers-runtime", None)
     peers = ", ".join(f"{name} {version}" for name, version in versions.items())
     commit = f", commit {results.commit}" if results.commit else ""
     where = f"{machine['cpu']}, {machine['cores']} cores, {machine['system']} {machine['kernel']}"
-    count = results.options["rounds"]
+    count = results.options["sweep_rounds" if sweep else "rounds"]
     how = "one round" if count == 1 else f"medians of {count} alternating rounds"
-    load = f"load by {results.options['load']}"
+    load = f"load by {'bench/limit/http.c' if sweep else results.options['load']}"
     return f"{where}; {python}, {peers}; one core for the server, {load}; {how}, {results.date[:10]}{commit}"
 
 
