@@ -24,8 +24,8 @@ TESTED := PYTHONPATH=tests $(PY) -m support.tested
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help test pytest lint format types examples test-backends test-checked test-fake-kqueue tested matrix soak fuzz demo bench bench-backends bench-http \
-  clean
+.PHONY: help test pytest lint format types examples test-backends test-checked test-fake-kqueue tested matrix soak fuzz demo \
+  bench bench-backends bench-http clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
