@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -93,6 +94,7 @@ def main() -> int:
         publish(read(options.json or KEPT), options.json or KEPT)
         return 0
     plan = plan_of(options)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception: no server outlives this
     whole = plan.rounds >= FULL.rounds and plan._replace(rounds=FULL.rounds) == FULL
     try:
         results = measure(plan)
