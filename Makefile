@@ -2,7 +2,8 @@
 #
 # Every target works on a fresh machine with Python >= 3.11, venv and make: tools live in a private environment,
 # rebuilt when pyproject.toml changes. What an environment holds is marked by files inside it: `.ready-base` (the
-# package and greenlet), `.ready-dev` (plus what tests and linters need), `.ready-bench` (plus the peers).
+# package and greenlet), `.ready-dev` (plus what tests and linters need), `.ready-bench` and `.ready-bench-http` (plus
+# the peers of the benchmarks).
 #
 #   PYTHON=python3.13   the interpreter that builds the environment ("make clean" before changing it)
 #   VENV=.venv          where the environment lives
@@ -23,7 +24,8 @@ TESTED := PYTHONPATH=tests $(PY) -m support.tested
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help test pytest lint format types examples test-backends test-other-backends test-checked test-fake-kqueue tested matrix soak fuzz demo bench bench-backends clean
+.PHONY: help test pytest lint format types examples test-backends test-other-backends test-checked test-fake-kqueue tested matrix \
+  soak fuzz demo bench bench-backends bench-http clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +100,10 @@ bench: $(VENV)/.ready-bench ## compare with gevent, asyncio, uvloop, trio, event
 bench-backends: $(VENV)/.ready-base ## compare the event loops, and draw the README's table of them
 	@$(PY) -m bench.backends $(ARGS)
 
+bench-http: $(VENV)/.ready-bench-http ## compare the HTTP server with gunicorn, uvicorn, granian, nginx and others
+	@.ci/debian-bench-http.sh
+	@$(PY) -m bench.http $(ARGS)
+
 clean: ## remove environments, builds and caches
 	@rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
 	@find fibers tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
@@ -118,4 +124,9 @@ $(VENV)/.ready-dev: $(VENV)/.ready-base
 $(VENV)/.ready-bench: $(VENV)/.ready-base
 	@echo "installing the peers of the benchmarks into $(VENV)"
 	@$(PIP) install --editable '.[bench]'
+	@touch $@
+
+$(VENV)/.ready-bench-http: $(VENV)/.ready-base
+	@echo "installing the peers of the HTTP server into $(VENV)"
+	@$(PIP) install --editable '.[bench-http]'
 	@touch $@

@@ -112,11 +112,16 @@ class Connection(Arrival):
                     if self._data.startswith(b"\r\n"):
                         raise RequestError(400, "empty lines in the place of a request")
                     continue
-                head = parse_head(bytes(data[: end + 4]), hub.settings.limits)
+                size = end + 4
+                if size == len(data) and data.__class__ is bytes:  # the most frequent case, without a copy
+                    whole, rest = data, b""
+                else:
+                    whole, rest = bytes(data[:size]), bytes(data[size:])
+                head = parse_head(whole, hub.settings.limits)
             except RequestError as error:
                 self._refuse(error)
                 return
-            self._data = bytes(data[end + 4 :])
+            self._data = rest
             if not hub.begin(self):
                 self._head = head
                 hub.census.change(self, QUEUED)
