@@ -147,8 +147,8 @@ class Connection(Arrival):
         """Have the handler answer a request. True if the connection can serve another one now."""
         hub = self._hub
         books = hub.census
-        books.change(self, RUNNING)
         books.requests_total += 1
+        books.change(self, RUNNING)
         if books.requests_total >= hub.turns:
             hub.exhausted()
         self._requests += 1

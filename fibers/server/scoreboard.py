@@ -19,7 +19,7 @@ counts for itself alone, in a row that nobody sees.
 import mmap
 import threading
 from collections.abc import Callable
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 from typing import Final, NamedTuple
 
 # The board's own words, before the sums of the ended: version, places that were ever taken, processes that have ended, and
@@ -68,6 +68,7 @@ class Scoreboard:
         self._first = _HEADER + counters
         words = self._first + places * self._size
         self._words = memoryview(mmap.mmap(-1, words * _WORD)).cast("Q")
+        self.born = monotonic()  # when the server was made
         self._mine = -1
         self._lock = threading.Lock()
         self._given = 0  # rows of ours

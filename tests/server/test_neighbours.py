@@ -1,9 +1,11 @@
 """Processes that are missing, for a moment or for good: who comes meanwhile is served by the others."""
 
+import fcntl
 import os
 import signal
 import socket
-from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,14 @@ from support.server_program import LIMIT, Program, ask, connect
 
 from fibers.server.listeners import BALANCED
 
-#: A server whose new processes are held at the gate, once there is one.
+#: A server whose new processes have to pass a gate.
 GATE = """
+import fcntl
 os.chdir(os.path.dirname(__file__))
 def begin():
     say(server.address[1], os.getpid())
-    if os.path.exists("gate"):
-        open("gate").read()
+    with open("gate", "a") as gate:
+        fcntl.flock(gate, fcntl.LOCK_SH)
 server = {server}(("127.0.0.1", 0), {handler}, on_worker_start=begin, {options})
 server.serve_forever()
 """
@@ -30,14 +33,12 @@ def gated(options: str = "processes=2", server: str = "TCPServer", handler: str 
     return GATE.format(server=server, options=options, handler=handler)
 
 
-def close_gate(folder: Path) -> None:
-    os.mkfifo(folder / "gate")
-
-
-def open_gate(folder: Path) -> None:
-    """For the one who waits there, and for all that come."""
-    with open(folder / "gate", "w"):
-        os.unlink(folder / "gate")
+@contextmanager
+def gate_closed(folder: Path) -> Iterator[None]:
+    """No new process begins to serve."""
+    with open(folder / "gate", "a") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        yield
 
 
 def until_served_by(pid: int, address: Any) -> None:
@@ -51,14 +52,12 @@ def test_who_comes_while_a_process_is_missing_is_served_by_its_neighbours(option
         address, workers = begun(program, int(options[10]))
         program.told("READY=1")
         for _ in range(2):  # also those that have minded one already, and were released
-            close_gate(tmp_path)
-            victim = min(workers)
-            os.kill(victim, signal.SIGKILL)
-            _, (heir,) = begun(program, 1)  # at the gate: the port is one process short
-            until_gone(victim)
-            served = Counter(int(ask(address)) for _ in range(60))
-            assert set(served) <= workers - {victim}
-            open_gate(tmp_path)
+            with gate_closed(tmp_path):
+                victim = min(workers)
+                os.kill(victim, signal.SIGKILL)
+                _, (heir,) = begun(program, 1)  # at the gate: the port is one process short
+                until_gone(victim)
+                assert {int(ask(address)) for _ in range(60)} <= workers - {victim}
             workers = workers - {victim} | {heir}
             until_served_by(heir, address)
         stop(program)
@@ -69,16 +68,15 @@ def test_who_waits_in_the_queue_of_one_that_dies_is_served_by_its_neighbours(tmp
     with Program(tmp_path, gated()) as program:
         address, workers = begun(program, 2)
         program.told("READY=1")
-        close_gate(tmp_path)
-        victim = min(workers)
-        os.kill(victim, signal.SIGSTOP)
-        clients = [connect(address) for _ in range(40)]  # half of them in its queue
-        os.kill(victim, signal.SIGKILL)
-        begun(program, 1)
-        assert {int(client.recv(100)) for client in clients} == workers - {victim}
-        for client in clients:
-            client.close()
-        open_gate(tmp_path)
+        with gate_closed(tmp_path):
+            victim = min(workers)
+            os.kill(victim, signal.SIGSTOP)
+            clients = [connect(address) for _ in range(40)]  # half of them in its queue
+            os.kill(victim, signal.SIGKILL)
+            begun(program, 1)
+            assert {int(client.recv(100)) for client in clients} == workers - {victim}
+            for client in clients:
+                client.close()
         stop(program)
 
 
@@ -86,13 +84,12 @@ def test_a_neighbour_that_dies_as_well_is_followed_by_another(tmp_path: Path) ->
     with Program(tmp_path, gated("processes=4")) as program:
         address, workers = begun(program, 4)
         program.told("READY=1")
-        close_gate(tmp_path)
-        survivor = max(workers)
-        for victim in workers - {survivor}:
-            os.kill(victim, signal.SIGKILL)
-        begun(program, 3)
-        assert {int(ask(address)) for _ in range(60)} == {survivor}
-        open_gate(tmp_path)
+        with gate_closed(tmp_path):
+            survivor = max(workers)
+            for victim in workers - {survivor}:
+                os.kill(victim, signal.SIGKILL)
+            begun(program, 3)
+            assert {int(ask(address)) for _ in range(60)} == {survivor}
         stop(program)
 
 
@@ -109,12 +106,11 @@ def test_datagrams_have_neighbours_too(tmp_path: Path) -> None:
     with Program(tmp_path, code) as program:
         address, workers = begun(program, 2)
         program.told("READY=1")
-        close_gate(tmp_path)
-        victim = min(workers)
-        os.kill(victim, signal.SIGKILL)
-        _, (heir,) = begun(program, 1)
-        assert {send(address) for _ in range(30)} == workers - {victim}
-        open_gate(tmp_path)
+        with gate_closed(tmp_path):
+            victim = min(workers)
+            os.kill(victim, signal.SIGKILL)
+            _, (heir,) = begun(program, 1)
+            assert {send(address) for _ in range(30)} == workers - {victim}
         while send(address) != heir:
             pass
         stop(program)
