@@ -18,6 +18,9 @@ _FIRST: Final = len(NAMES)
 ACCEPTED_TOTAL, REQUESTS_TOTAL, BYTES_TOTAL, LOG_DROPPED = range(_FIRST, _FIRST + 4)
 #: How many there are.
 COUNTERS: Final = _FIRST + 4
+# Where they are in a row.
+_REQUESTS: Final = 1 + REQUESTS_TOTAL
+_BYTES: Final = 1 + BYTES_TOTAL
 
 
 def counters_of(books: Census) -> list[int]:
@@ -39,28 +42,37 @@ class PublishedCensus(Census):
     def enter(self, member: Member, state: int) -> None:
         """See Census."""
         super().enter(member, state)
-        self._publish(state, state)
+        self._row[1 + ACCEPTED_TOTAL] = self.accepted_total
+        self._publish(state)
 
     def change(self, member: Member, state: int) -> None:
-        """See Census."""
-        before = member.state
-        super().change(member, state)
-        self._publish(before, state)
+        """See Census. All in one, since every request comes by twice."""
+        before, row, states = member.state, self._row, self._states
+        version = self._version
+        row[0] = version + 1
+        if before != state:
+            queue = states[before]
+            queue.leave(member)
+            row[1 + before] = len(queue.deadlines)
+            member.state = state
+            queue = states[state]
+            queue.enter(member)
+            row[1 + state] = len(queue.deadlines)
+        row[_REQUESTS] = self.requests_total
+        row[_BYTES] = self.bytes_total
+        row[0] = self._version = version + 2
 
     def leave(self, member: Member) -> bool:
         """See Census."""
         left = super().leave(member)
-        self._publish(member.state, member.state)
+        self._publish(member.state)
         return left
 
-    def _publish(self, one: int, other: int) -> None:
-        """These two states have changed, and perhaps the sums."""
-        row, states = self._row, self._states
-        version = self._version
+    def _publish(self, state: int) -> None:
+        """This state has changed, and perhaps the sums."""
+        row, version = self._row, self._version
         row[0] = version + 1
-        row[1 + one] = len(states[one].deadlines)
-        row[1 + other] = len(states[other].deadlines)
-        row[1 + ACCEPTED_TOTAL] = self.accepted_total
-        row[1 + REQUESTS_TOTAL] = self.requests_total
-        row[1 + BYTES_TOTAL] = self.bytes_total
+        row[1 + state] = self.count(state)
+        row[_REQUESTS] = self.requests_total
+        row[_BYTES] = self.bytes_total
         row[0] = self._version = version + 2

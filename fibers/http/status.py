@@ -224,7 +224,7 @@ def _processes(figures: Figures) -> str:
 
     rows = "".join(map(live, figures.processes))
     if figures.ended:
-        name = f'{figures.ended}<br><span class="what">ended</span>'
+        name = f'ended<br><span class="what">{_several(figures.ended, "process", "es")}</span>'
         rows += f'<tr id="ended">{row(name, figures.past, figures.past_cpu, "")}'
     sums = row("all", figures.all, figures.cpu, _duration(figures.uptime))
     return (
@@ -242,8 +242,8 @@ def _cpu(seconds: float | None) -> str:
     return "unknown" if seconds is None else f"{seconds:.2f} s"
 
 
-def _several(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
+def _several(count: int, what: str, ending: str = "s") -> str:
+    return f"{count} {what}{ending * (count != 1)}"
 
 
 def _size(count: int) -> str:

@@ -127,7 +127,7 @@ def test_a_browser_shows_all_of_them(tmp_path: Path) -> None:
         assert "3 processes, 3 loops" in shown
         for pid in workers:
             assert re.search(rf" {pid} serving \d+ ", shown), shown
-        assert re.search(r" 1 ended 0 0 0 ", shown), shown
+        assert re.search(r" ended 1 process 0 0 0 ", shown), shown
         assert re.search(r"keep-alive is idle between two requests 20 ", shown), shown
         for client in clients:
             client.close()
