@@ -23,7 +23,7 @@ TESTED := PYTHONPATH=tests $(PY) -m support.tested
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help test pytest lint format types examples test-backends test-checked test-fake-kqueue tested matrix soak fuzz demo bench bench-backends clean
+.PHONY: help test pytest lint format types examples test-backends test-checked test-fake-kqueue tested matrix soak fuzz demo bench bench-backends bench-hostile clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ bench: $(VENV)/.ready-bench ## compare with gevent, asyncio, uvloop, trio, event
 
 bench-backends: $(VENV)/.ready-base ## compare the event loops, and draw the README's table of them
 	@$(PY) -m bench.backends $(ARGS)
+
+bench-hostile: $(VENV)/.ready-base ## what HTTP clients that mean harm cost the others (ARGS="--rounds 9")
+	@$(PY) -m bench.hostile $(ARGS)
 
 clean: ## remove environments, builds and caches
 	@rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
