@@ -2,8 +2,9 @@
 
     python -m bench.attacks KIND PORT
 
-runs one kind against a server on loopback until its standard input ends. The pace is what makes the harm comparable: what
-the server spends on an attack alone can be taken off what it spends on the attack and its good clients.
+runs one kind (or several by commas, or "all") against a server on loopback until its standard input ends, and prints a line
+when all have connected. The pace is what makes the harm comparable: what the server spends on an attack alone can be
+taken off what it spends on the attack and its good clients.
 """
 
 from __future__ import annotations
@@ -21,9 +22,14 @@ HEAD = b"GET / HTTP/1.1\r\nHost: h\r\n"
 POST = b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n"
 
 
+connected = fibers.Semaphore(0)
+
+
 def connect(port: int) -> Stream:
     """A client's connection."""
-    return Stream(socket.create_connection(("127.0.0.1", port), timeout=10))
+    stream = Stream(socket.create_connection(("127.0.0.1", port), timeout=10))
+    connected.release()
+    return stream
 
 
 def again(attack: Callable[[int], None], port: int) -> None:
@@ -96,10 +102,13 @@ KINDS: dict[str, tuple[Callable[[int], None], int]] = {
 
 def main(kinds: str, port: int) -> None:
     """Several kinds by commas, or "all"."""
-    fibers_of = []
-    for kind in KINDS if kinds == "all" else kinds.split(","):
-        attack, count = KINDS[kind]
-        fibers_of += [fibers.spawn(again, attack, port) for _ in range(count)]
+    attackers = [KINDS[kind] for kind in (KINDS if kinds == "all" else kinds.split(","))]
+    for attack, count in attackers:
+        for _ in range(count):
+            fibers.spawn(again, attack, port)
+    for _ in range(sum(count for _, count in attackers)):
+        connected.acquire()
+    print("at work", flush=True)
     open_fd(sys.stdin.fileno(), "r").read_all()
     os._exit(0)
 

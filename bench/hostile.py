@@ -123,8 +123,10 @@ def once(port: int, kind: str, seconds: float) -> dict[str, float]:
     """One round of one kind."""
     count, spent, _, slow = good(port, seconds)
     alone = spent / count
-    with process("bench.attacks", kind, str(port)):
-        time.sleep(1.0)  # until it has come to its pace
+    with process("bench.attacks", kind, str(port)) as attackers:
+        assert attackers.stdout is not None
+        attackers.stdout.readline()
+        time.sleep(min(1.0, seconds))  # until all are at their pace
         began, before = time.perf_counter(), cpu(port)
         time.sleep(seconds)
         share = (cpu(port) - before) / (time.perf_counter() - began)
