@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from support.http_serving import answer, request, site
+from support.once import once
 from support.process import run_python
-from support.scale import scaled
+from support.scale import SCALE, scaled
 
 import fibers
-from fibers.eventloop import BACKEND, CHECKED
+from fibers.eventloop import CHECKED
 from fibers.http import Limits, Request, Response, Server, Settings
 from fibers.http.census import ACCEPTED, CLOSING, HEAD, RUNNING, WRITING
 
@@ -254,7 +255,8 @@ def test_the_time_of_others_is_theirs() -> None:
         assert min(beside) < 1.5 * min(alone)  # 1.2 on a quiet machine
 
 
-@pytest.mark.skipif(BACKEND != "epoll", reason="once is enough: it starts five processes")
+@once
+@pytest.mark.skipif(SCALE < 1, reason="it starts five processes: for a soak")
 def test_the_benchmark_of_hostile_clients() -> None:
     options = ("--rounds", "1", "--seconds", "0.2", "--only", "flood", "--limit", "1000")
     ran = run_python("-m", "bench.hostile", *options, timeout=60)

@@ -11,6 +11,7 @@ import pytest
 import requests
 from support import tls
 from support.http_serving import Site, site
+from support.once import once
 from support.servers import find
 
 from fibers.http import File, Request, Server
@@ -57,6 +58,7 @@ def number(pattern: str, text: str) -> int:
     return int(found[1])
 
 
+@once
 def test_ab(tmp_path: Path) -> None:
     ab = find("ab", "apache2-utils")
     (tmp_path / "body").write_bytes(BODY[:5000])
@@ -71,6 +73,7 @@ def test_ab(tmp_path: Path) -> None:
                 assert number(r"Keep-Alive requests: +(\d+)", told) == 200
 
 
+@once
 def test_wrk(tmp_path: Path) -> None:
     wrk = find("wrk", "wrk")
     with site(service(tmp_path)) as served:
@@ -80,7 +83,7 @@ def test_wrk(tmp_path: Path) -> None:
     assert "Non-2xx" not in told
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("scheme", ["http", pytest.param("https", marks=once)])
 def test_curl(scheme: str, tmp_path: Path) -> None:
     curl = find("curl", "curl")
     options = {}

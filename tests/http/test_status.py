@@ -5,6 +5,7 @@ from pathlib import Path
 
 from support.browser import look_at
 from support.http_serving import Site, answer, request, site
+from support.once import once
 
 import fibers
 from fibers.http import Request, Server
@@ -119,6 +120,7 @@ def test_all_loops_are_counted() -> None:
             client.close()
 
 
+@once
 def test_a_browser_shows_it(tmp_path: Path) -> None:
     with site(service(), status="/server-status") as served, served.connect() as client:
         client.write_all(request("/a"))

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from support.browser import look_at
 from support.http_serving import answer, request
+from support.once import once
 from support.prefork import begun, stop, until_gone
 from support.server_program import LIMIT, Program
 
@@ -27,7 +27,7 @@ app.otherwise(lambda request: str(os.getpid()))
 def begin():
     say(server.address[1], os.getpid())
 server = HttpServer(
-    app, ("127.0.0.1", 0), processes=3, threads={threads}, status="/server-status", on_worker_start=begin, last_idle=0.0
+    app, ("127.0.0.1", 0), processes=3, threads=2, status="/server-status", on_worker_start=begin, last_idle=0.0
 )
 server.serve_forever()
 """
@@ -62,9 +62,9 @@ class Site:
         return told
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_whoever_answers_tells_of_all_and_no_count_is_lost(threads: int, tmp_path: Path) -> None:
-    with Program(tmp_path, CODE.format(threads=threads)) as program:
+@once
+def test_whoever_answers_tells_of_all_and_no_count_is_lost(tmp_path: Path) -> None:
+    with Program(tmp_path, CODE) as program:
         address, workers = begun(program, 3)
         program.told("READY=1")
         site = Site(address)
@@ -72,7 +72,7 @@ def test_whoever_answers_tells_of_all_and_no_count_is_lost(threads: int, tmp_pat
         serves = [int(site.ask("/", client)) for client in clients]
         assert set(serves) == workers
         told = site.until(lambda told: told["ConnsTotal"] == "25")  # before, a client's end was not noticed yet
-        assert (told["Processes"], told["Loops"]) == ("3", str(3 * threads))
+        assert (told["Processes"], told["Loops"]) == ("3", "6")
         assert (told["ConnsKeepAlive"], told["BusyWorkers"]) == ("24", "1")
         assert told["Total Accesses"] == str(site.asked)
         for pid in workers:
@@ -98,6 +98,8 @@ def test_whoever_answers_tells_of_all_and_no_count_is_lost(threads: int, tmp_pat
         assert f"Process {victim} State" not in told
         assert int(told["ConnsKeepAlive"]) == 24 - serves.count(victim)
         cpu = float(told["CPUSeconds"])
+        _look(address, tmp_path, told)
+        site.asked += 1
 
         program.signal(signal.SIGHUP)  # and so have those that are replaced
         program.told("RELOADING=1")
@@ -111,27 +113,16 @@ def test_whoever_answers_tells_of_all_and_no_count_is_lost(threads: int, tmp_pat
         stop(program)
 
 
-def test_a_browser_shows_all_of_them(tmp_path: Path) -> None:
-    with Program(tmp_path, CODE.format(threads=1)) as program:
-        address, workers = begun(program, 3)
-        program.told("READY=1")
-        site = Site(address)
-        os.kill(min(workers), signal.SIGKILL)
-        _, (heir,) = begun(program, 1)
-        site.until(lambda told: told.get(f"Process {heir} State") == "serving")
-        workers = workers - {min(workers)} | {heir}
-        clients = [site.connect() for _ in range(20)]
-        for client in clients:
-            site.ask("/", client)
-        shown = look_at(f"http://127.0.0.1:{address[1]}/server-status", tmp_path, "server-status-processes", 1000, 1200)
-        assert "3 processes, 3 loops" in shown
-        for pid in workers:
-            assert re.search(rf" {pid} serving \d+ ", shown), shown
-        assert re.search(r" ended 1 process 0 0 0 ", shown), shown
-        assert re.search(r"keep-alive is idle between two requests 20 ", shown), shown
-        for client in clients:
-            client.close()
-        stop(program)
+def _look(address: Any, folder: Path, told: dict[str, str]) -> None:
+    """A person sees the same."""
+    shown = look_at(f"http://127.0.0.1:{address[1]}/server-status", folder, "server-status-processes", 1000, 1500)
+    assert "3 processes, 6 loops" in shown
+    pids = [key.split()[1] for key in told if key.endswith(" State")]
+    assert len(pids) == 3
+    for pid in pids:
+        assert re.search(rf" {pid} serving \d+ ", shown), shown
+    assert re.search(r" ended 1 process 0 0 0 \d+ ", shown), shown
+    assert re.search(rf"keep-alive is idle between two requests {told['ConnsKeepAlive']} ", shown), shown
 
 
 # -- the scoreboard

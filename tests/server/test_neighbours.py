@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.once import once
 from support.prefork import Load, begun, pids, stop, until_gone
 from support.scale import scaled
 from support.server_program import LIMIT, Program, ask, connect
@@ -46,10 +47,9 @@ def until_served_by(pid: int, address: Any) -> None:
         pass
 
 
-@pytest.mark.parametrize("options", ["processes=2", "processes=3, threads=2"])
-def test_who_comes_while_a_process_is_missing_is_served_by_its_neighbours(options: str, tmp_path: Path) -> None:
-    with Program(tmp_path, gated(options)) as program:
-        address, workers = begun(program, int(options[10]))
+def test_who_comes_while_a_process_is_missing_is_served_by_its_neighbours(tmp_path: Path) -> None:
+    with Program(tmp_path, gated("processes=3, threads=2")) as program:
+        address, workers = begun(program, 3)
         program.told("READY=1")
         for _ in range(2):  # also those that have minded one already, and were released
             with gate_closed(tmp_path):
@@ -63,6 +63,7 @@ def test_who_comes_while_a_process_is_missing_is_served_by_its_neighbours(option
         stop(program)
 
 
+@once
 @pytest.mark.skipif(not BALANCED, reason="here all processes share one queue")
 def test_who_waits_in_the_queue_of_one_that_dies_is_served_by_its_neighbours(tmp_path: Path) -> None:
     with Program(tmp_path, gated()) as program:
@@ -80,6 +81,7 @@ def test_who_waits_in_the_queue_of_one_that_dies_is_served_by_its_neighbours(tmp
         stop(program)
 
 
+@once
 def test_a_neighbour_that_dies_as_well_is_followed_by_another(tmp_path: Path) -> None:
     with Program(tmp_path, gated("processes=4")) as program:
         address, workers = begun(program, 4)
@@ -116,6 +118,7 @@ def test_datagrams_have_neighbours_too(tmp_path: Path) -> None:
         stop(program)
 
 
+@once
 def test_signals_change_the_number_of_processes_and_nobody_notices(tmp_path: Path) -> None:
     some = scaled(2000, least=40)
     with Program(tmp_path, pids("processes=2, graceful_timeout=20")) as program:
@@ -149,6 +152,7 @@ def test_signals_change_the_number_of_processes_and_nobody_notices(tmp_path: Pat
         stop(program)
 
 
+@once
 def test_the_number_of_processes_on_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     code = f"UnixServer({path!r}, pid, on_worker_start=lambda: say(os.getpid()), processes=2).serve_forever()"
