@@ -33,6 +33,7 @@ import fibers
 from bench import attacks, machine, material
 from bench.echo.run import PYTHON, ROOT
 from fibers.http import HttpServer, Server
+from fibers.io import Stream
 
 #: Connections of the good clients.
 GOOD = 16
@@ -56,12 +57,15 @@ def serve() -> None:
 
 
 def be_good(port: int, seconds: float) -> None:
-    """The good clients' process: prints how many requests were answered, and the latencies of the slowest (seconds)."""
+    """The good clients' process: connects, prints a line, waits for one, works, and prints requests and latencies (s)."""
     took: list[float] = []
+    streams = [attacks.connect(port) for _ in range(GOOD)]
+    print("connected", flush=True)
+    sys.stdin.readline()
     end = time.perf_counter() + seconds
 
-    def client() -> None:
-        with attacks.connect(port) as stream:
+    def client(connected: Stream) -> None:
+        with connected as stream:
             began = time.perf_counter()
             while began < end:
                 stream.write_all(attacks.HEAD + b"\r\n")
@@ -72,10 +76,10 @@ def be_good(port: int, seconds: float) -> None:
                 began = now
 
     with fibers.TaskGroup() as group:
-        for _ in range(GOOD):
-            group.spawn(client)
+        for stream in streams:
+            group.spawn(client, stream)
     took.sort()
-    print(json.dumps([len(took), took[len(took) // 2], took[len(took) * 99 // 100]]))
+    print(json.dumps([len(took), took[len(took) * 99 // 100]]), flush=True)
 
 
 @contextmanager
@@ -99,13 +103,17 @@ def cpu(port: int) -> float:
 
 
 def good(port: int, seconds: float) -> tuple[int, float, float, float]:
-    """Requests, CPU of the server, median and 99th percentile of the latency."""
+    """Requests, CPU of the server, seconds that it took, 99th percentile of the latency."""
     with process("bench.hostile", "good", str(port), str(seconds)) as child:
-        before = cpu(port)
-        output = child.communicate()[0]
-        spent = cpu(port) - before
-    requests, middle, slow = json.loads(output)
-    return requests, spent, middle, slow
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdout.readline()
+        before, began = cpu(port), time.perf_counter()
+        child.stdin.write("go\n")
+        child.stdin.flush()
+        requests, slow = json.loads(child.stdout.readline())
+        elapsed, spent = time.perf_counter() - began, cpu(port) - before
+    return requests, spent, elapsed, slow
 
 
 def measure(kinds: list[str], rounds: int, seconds: float) -> dict[str, dict[str, float]]:
@@ -132,9 +140,8 @@ def once(port: int, kind: str, seconds: float) -> dict[str, float]:
         began, before = time.perf_counter(), cpu(port)
         time.sleep(seconds)
         share = (cpu(port) - before) / (time.perf_counter() - began)
-        began = time.perf_counter()
-        count, spent, _, slow_beside = good(port, seconds)
-        beside = (spent - share * (time.perf_counter() - began)) / count
+        count, spent, elapsed, slow_beside = good(port, seconds)
+        beside = (spent - share * elapsed) / count
     return {
         "alone": alone, "beside": beside, "ratio": beside / alone, "gross": spent / count / alone, "share": share,
         "p99": slow, "p99 beside": slow_beside,
