@@ -23,10 +23,10 @@ TESTED := PYTHONPATH=tests $(PY) -m support.tested
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help test pytest lint format types examples test-backends test-checked test-fake-kqueue tested matrix soak fuzz demo bench bench-backends bench-hostile clean
+.PHONY: help test pytest lint format types examples test-backends test-other-backends test-checked test-fake-kqueue tested matrix soak fuzz demo bench bench-backends bench-hostile clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 test: lint types pytest ## everything: format, lint, types, the whole suite (what CI runs)
 
@@ -49,11 +49,19 @@ examples: $(VENV)/.ready-dev ## run every example, every block of the README and
 	@$(PYTEST) tests/test_examples.py tests/test_readme.py tests/test_docs.py tests/testing/test_docs.py $(ARGS)
 
 test-backends: $(VENV)/.ready-dev ## the whole suite on every event loop usable here (TEST_BACKENDS="poll libevent" TEST_JOBS=2)
-	@backends="$(TEST_BACKENDS)"; \
-	[ -n "$$backends" ] || backends="$$($(TESTED) left)" || exit 1; \
+	@$(call on_each_of,left)
+
+test-other-backends: $(VENV)/.ready-dev ## the same without the loop that `make test` takes: for running both at once
+	@$(call on_each_of,others)
+
+# The suite on the loops of TEST_BACKENDS, or else on those that `support.tested $(1)` names, TEST_JOBS of them at once.
+define on_each_of
+backends="$(TEST_BACKENDS)"; \
+	[ -n "$$backends" ] || backends="$$($(TESTED) $(1))" || exit 1; \
 	printf '%s\n' $$backends | xargs -P $(TEST_JOBS) -I NAME sh -c ' \
 	  FIBERS_EVENTLOOP=NAME $(PYTEST) -q $(ARGS) > $(VENV)/test-NAME.log 2>&1; status=$$?; \
 	  echo "== event loop: NAME"; cat $(VENV)/test-NAME.log; exit $$status'
+endef
 
 test-checked: $(VENV)/.ready-dev ## the whole suite on loops that check their contract (FIBERS_EVENTLOOP chooses which)
 	@FIBERS_DEBUG=loop $(PYTEST) -q $(ARGS)
