@@ -25,7 +25,7 @@ TESTED := PYTHONPATH=tests $(PY) -m support.tested
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help test pytest lint format types examples test-backends test-other-backends test-checked test-fake-kqueue tested matrix \
-  soak fuzz demo bench bench-backends bench-http clean
+  soak fuzz demo bench bench-backends bench-http bench-hostile clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ bench-backends: $(VENV)/.ready-base ## compare the event loops, and draw the REA
 bench-http: $(VENV)/.ready-bench-http ## compare the HTTP server with gunicorn, uvicorn, granian, nginx and others
 	@.ci/debian-bench-http.sh
 	@$(PY) -m bench.http $(ARGS)
+
+bench-hostile: $(VENV)/.ready-base ## what HTTP clients that mean harm cost the others (ARGS="--rounds 9")
+	@$(PY) -m bench.hostile $(ARGS)
 
 clean: ## remove environments, builds and caches
 	@rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks

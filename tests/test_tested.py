@@ -109,7 +109,7 @@ def test_a_missing_libevent_is_a_fault_a_missing_system_call_is_none(
 def test_the_others_are_all_but_the_default(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    known = {name: None for name in ("one", DEFAULT, "two")} | {"three": "no such thing"}
+    known = dict.fromkeys(("one", DEFAULT, "two")) | {"three": "no such thing"}
     monkeypatch.setattr(tested, "available", lambda: known)
     assert tested.main("others") == 0
     assert capsys.readouterr().out == "one two\n"
