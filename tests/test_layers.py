@@ -20,6 +20,7 @@ FLOORS = [
             "eventloop/timers",
             "eventloop/waiter",
             "eventloop/turns",
+            "eventloop/posts",
             "eventloop/contract",
             "eventloop/descriptor",
             "eventloop/ownership",

@@ -26,10 +26,11 @@ from weakref import WeakSet
 
 from . import ownership
 from .clock import MONOTONIC, Clock
-from .contract import LoopStats, run_posts, throw
+from .contract import LoopStats
 from .descriptor import Descriptor
 from .lifetime import LifetimeFiles
 from .pollers import Poller
+from .posts import run_posts, throw
 from .timers import Timer, TimerWheel
 from .turns import READ
 from .waiter import CLOSED, RETRY, Waiter
