@@ -58,7 +58,9 @@ def await_(awaitable: Awaitable[T], *, loop: asyncio.AbstractEventLoop | None = 
     else:
         raise TypeError(f"await_() takes a coroutine, a future or another awaitable, not {awaitable!r}")
     if home.fiber is me:
-        raise RuntimeError("await_() was called in a coroutine of the loop that would have to run meanwhile: use await there")
+        raise RuntimeError(
+            "await_() was called in a coroutine of the loop that would have to run meanwhile: use await there"
+        )
     if not asyncio.isfuture(awaitable):
         future = home.create_task(awaitable if asyncio.iscoroutine(awaitable) else _await(awaitable))
     if future.done():

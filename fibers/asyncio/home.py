@@ -10,7 +10,7 @@ behind the back of a fiber. In this order:
 
 So a loop that some fiber runs for a while, as one calls `asyncio.run` in a thread, is no other fiber's business.
 
-The helper ends with the scheduler, as any fiber does (`fibers.run` is over, the thread or the program ends), or by `close()`:
+The helper ends with the scheduler, as any fiber does (`fibers.run` is over, the thread or program ends), or by `close()`:
 its tasks are cancelled and run to their end, asynchronous generators are closed, the executor is shut down.
 """
 

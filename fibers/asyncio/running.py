@@ -24,8 +24,8 @@ T = TypeVar("T")
 def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
     """As `asyncio.run`, in the calling fiber: the other fibers of its thread run beside it. Any number at once, each apart.
 
-    Fibers spawned in it find its loop by `await_`. If the fiber is cancelled, the coroutine is: Cancelled is raised when that
-    has ended. Raises ValueError for what is no coroutine, RuntimeError in a coroutine and inside the runtime.
+    Fibers spawned in it find its loop by `await_`. If the fiber is cancelled, the coroutine is, and Cancelled is raised when
+    that has ended. Raises ValueError for what is no coroutine, RuntimeError in a coroutine and inside the runtime.
     """
     scheduler = get_scheduler()
     if scheduler.current is None:

@@ -12,7 +12,7 @@ Facts, and what follows:
 * An edge of the nested instance comes with an arrival, not with what was left over by the last look. So before it sleeps the
   selector looks, unless it knows by the latch (eventloop/turns.py) that there was nothing after the last edge.
 * What wakes the loop: an edge, its time, a callback that somebody has scheduled: another fiber, another thread, a signal
-  handler. All go one way, `wake`, which takes the fiber out of the queue where it waits. So asyncio's self-pipe is not needed.
+  handler. All go one way, `wake`, which takes the fiber out of the queue where it waits. asyncio's self-pipe is not needed.
 * A loop that has no files (it computes, sleeps, waits for fibers) makes no system call here, and is not waiting for a file:
   virtual time passes, and a deadlock can be seen.
 * A loop that is never idle lets the other fibers run once in each iteration.

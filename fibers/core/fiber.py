@@ -146,13 +146,6 @@ def as_timeout(me: "Fiber[Any]", text: str = "timed out") -> TimeoutError | None
     return error
 
 
-def unsurface(me: "Fiber[Any]", error: BaseException) -> None:
-    """The timeout that a call has got from `surface` is not passed on: the next call is to get it."""
-    scope = getattr(error, "scope", None)
-    if isinstance(error, TimeoutError) and scope is not None and scope._cancelled.told is not None:
-        scope._cancelled.told.discard(me)
-
-
 def surface(me: "Fiber[Any]", text: str = "timed out") -> None:
     """Raise what `as_timeout` gives, if it gives something; for `except Cancelled: surface(me); raise`.
 
@@ -415,10 +408,9 @@ class Fiber(Generic[T]):
 
         Raises RuntimeError if `fibers.asyncio` has not been imported, or if the coroutine's loop holds up the fiber.
         """
-        awaiter = Fiber.awaiter
-        if awaiter is None:
+        if Fiber.awaiter is None:
             raise RuntimeError("to await a fiber takes the bridge to asyncio: import fibers.asyncio first")
-        return awaiter(self)
+        return Fiber.awaiter(self)
 
     def __repr__(self) -> str:
         if self._done:
