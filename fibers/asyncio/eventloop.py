@@ -17,12 +17,12 @@ Thread-safety is asyncio's: `call_soon_threadsafe` is for any thread, everything
 
 import asyncio
 import signal
-import sys
 import threading
-from asyncio import events
+from asyncio import _set_running_loop, events
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from sys import get_asyncgen_hooks, set_asyncgen_hooks
 from types import FrameType
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
@@ -60,6 +60,7 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
         self.awaited: WeakSet[Any] = WeakSet()
         self._former_handlers: dict[int, Any] = {}
         self._outer_hooks: Any = (None, None)
+        self._own_hooks: Any = (self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
         self._deaf = False
         self._sleeper = FiberSelector(self)  # asyncio forgets its selector when it is closed
         super().__init__(self._sleeper)
@@ -75,7 +76,7 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
         if me is None:
             raise scheduler.refuse()
         self._clock = scheduler.loop.clock
-        self._outer_hooks = sys.get_asyncgen_hooks()
+        self._outer_hooks = get_asyncgen_hooks()
         self._sleeper.bind(scheduler, me)
         self.fiber = me
         running.loops.append(self)
@@ -147,8 +148,8 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
 
     def step_aside(self) -> None:
         """Other fibers are going to run."""
-        asyncio._set_running_loop(None)
-        sys.set_asyncgen_hooks(*self._outer_hooks)
+        _set_running_loop(None)
+        set_asyncgen_hooks(*self._outer_hooks)
         if self._deaf:
             me = self.fiber
             assert me is not None
@@ -156,8 +157,8 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
 
     def step_back(self) -> None:
         """The fiber of this loop is running again."""
-        asyncio._set_running_loop(self)
-        sys.set_asyncgen_hooks(self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
+        _set_running_loop(self)
+        set_asyncgen_hooks(*self._own_hooks)
         if self._deaf:
             me = self.fiber
             assert me is not None

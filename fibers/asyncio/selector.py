@@ -145,6 +145,9 @@ class FiberSelector(_Kernel):  # type: ignore[misc]
         scheduler, me = self._scheduler, self._fiber
         assert scheduler is not None
         assert me is not None
+        if not scheduler.ready and scheduler.budget > 1 and not me.interrupt:
+            scheduler.budget -= 1  # as a switch would: the loop of the thread gets its turn in time
+            return
         self._loop.step_aside()
         try:
             scheduler.ready.append(me)

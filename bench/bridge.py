@@ -1,0 +1,149 @@
+"""What asyncio costs on the loop of `fibers.asyncio`, beside asyncio's own.
+
+`python -m bench.bridge [--rounds N] [--seconds S] [--connections N,…]`.
+
+Two tables. The first: a TCP echo server in a process of its own, written with streams, with a protocol, with `sock_…`
+methods, on both loops, which take turns (bench/echo); CPU a request, and the ratio of the CPU, as the median of the
+ratios of the rounds. The second: what it costs to go from one world into the other, beside what it would cost to stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fibers
+import fibers.asyncio
+from bench.echo import run as echo
+from bench.report import aligned
+
+FLAVOURS = ("streams", "protocol", "sock")
+WARM = 0.2
+
+
+def compare(tools: echo.Tools, flavour: str, connections: int, rounds: int, seconds: float) -> list[str]:
+    """One row: microseconds of CPU a request on each loop, the ratio, and that of requests a second."""
+    costs: dict[str, list[float]] = {"asyncio": [], "bridge": []}
+    rates: dict[str, list[float]] = {"asyncio": [], "bridge": []}
+    for _ in range(rounds):
+        for runtime in costs:
+            found = echo.measure(f"{runtime}/{flavour}", tools, connections, WARM, seconds)
+            if found.user is None or found.system is None:
+                raise RuntimeError("the CPU time of another process is not known here: this takes /proc")
+            costs[runtime].append((found.user + found.system) / found.requests * 1e6)
+            rates[runtime].append(found.requests / found.seconds)
+    plain, ours = costs["asyncio"], costs["bridge"]
+    return [
+        f"{flavour}, {connections}",
+        f"{statistics.median(plain):.2f}",
+        f"{statistics.median(ours):.2f}",
+        f"{statistics.median(b / a for a, b in zip(plain, ours, strict=True)):.2f}×",
+        f"{statistics.median(b / a for a, b in zip(rates['asyncio'], rates['bridge'], strict=True)):.2f}×",
+    ]
+
+
+# -- from one world into the other ----------------------------------------------------------------------------------
+
+
+async def nothing() -> None:
+    """The least that can be awaited."""
+
+
+def per_call(function: Callable[[int], object], calls: int) -> float:
+    """Microseconds of CPU that one of `calls` costs."""
+    begin = time.process_time()
+    function(calls)
+    return (time.process_time() - begin) / calls * 1e6
+
+
+def awaits(calls: int) -> None:
+    """In a fiber: `await_` of a coroutine that does nothing."""
+    for _ in range(calls):
+        fibers.asyncio.await_(nothing())
+
+
+def joins(calls: int) -> None:
+    """In a fiber: the same with a fiber."""
+    for _ in range(calls):
+        fibers.spawn(int).join()
+
+
+async def await_fibers(calls: int) -> None:
+    """In a coroutine: `await fiber`."""
+    for _ in range(calls):
+        await fibers.spawn(int)
+
+
+async def await_tasks(calls: int) -> None:
+    """In a coroutine: the same with a task."""
+    for _ in range(calls):
+        await asyncio.create_task(nothing())
+
+
+async def step(calls: int) -> None:
+    """In a coroutine: one iteration of the loop after the other."""
+    for _ in range(calls):
+        await asyncio.sleep(0)
+
+
+def crossing(rounds: int, calls: int) -> list[list[str]]:
+    """The rows of the second table, measured in turns."""
+
+    def plainly(function: Callable[[int], Any]) -> Callable[[int], object]:
+        return lambda calls: asyncio.run(function(calls))
+
+    def beside(function: Callable[[int], Any]) -> Callable[[int], object]:
+        return lambda calls: fibers.asyncio.run(function(calls))
+
+    pairs: list[tuple[str, Callable[[int], object], Callable[[int], object]]] = [
+        ("await_ of a coroutine; joining a fiber", awaits, joins),
+        ("await of a fiber; of a task in plain asyncio", beside(await_fibers), plainly(await_tasks)),
+        ("await of a task; in plain asyncio", beside(await_tasks), plainly(await_tasks)),
+        ("asyncio.sleep(0); in plain asyncio", beside(step), plainly(step)),
+    ]
+    rows = []
+    for title, ours, other in pairs:
+        found = [(per_call(ours, calls), per_call(other, calls)) for _ in range(rounds)]
+        rows.append(
+            [
+                title,
+                f"{statistics.median(a for a, _ in found):.2f}",
+                f"{statistics.median(b for _, b in found):.2f}",
+                f"{statistics.median(a / b for a, b in found):.2f}×",
+            ]
+        )
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.bridge", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=5, help="of both loops in turn")
+    parser.add_argument("--seconds", type=float, default=1.0, help="that each echo server is measured")
+    parser.add_argument("--connections", default="1,100", help="numbers of them, one after the other")
+    parser.add_argument("--calls", type=int, default=20_000, help="of each kind in the second table; 0: no such table")
+    options = parser.parse_args(arguments)
+    if options.calls:
+        rows = fibers.run(crossing, options.rounds, options.calls)
+        print(aligned([["CPU a call, µs", "fibers.asyncio", "beside", "ratio"], *rows]))
+        print()
+    with tempfile.TemporaryDirectory() as folder:
+        tools = echo.build(Path(folder))
+        rows = [
+            compare(tools, flavour, int(connections), options.rounds, options.seconds)
+            for flavour in FLAVOURS
+            for connections in options.connections.split(",")
+        ]
+    print(aligned([["echo, CPU a request, µs", "asyncio", "fibers.asyncio", "ratio", "requests/s"], *rows]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
