@@ -2,16 +2,16 @@
 
 Both wait for something that can be cancelled, and both pass cancellation on as their own world does it:
 
-* A fiber that is cancelled in `await_`, or whose deadline passes there, cancels the task and waits until that is done; then it
-  raises Cancelled (a scope with a deadline makes TimeoutError of it). So nothing runs on behind the back of a block that was
-  left. What is raised once (`kill`, Ctrl-C) comes at once; the task is cancelled and not waited for. `asyncio.shield` around
-  the awaitable leaves it alone.
+* A fiber that is cancelled in `await_`, or whose deadline passes there, cancels the task and waits until that is done; then
+  it raises Cancelled (a scope with a deadline makes TimeoutError of it). So nothing runs on behind the back of a block that
+  was left. What is raised once (`kill`, Ctrl-C) comes at once; the task is cancelled and not waited for. `asyncio.shield`
+  around the awaitable leaves it alone.
 * A task that is cancelled in `await fiber` cancels the fiber and goes on when that is done, with CancelledError; or with the
   result, if the fiber has come to one all the same. That is what a task does that awaits another task. So `asyncio.timeout`,
   `wait_for` and `TaskGroup` work with fibers inside.
 
-Who was not cancelled himself, and finds that the other one was, gets what the joiner of that gets: `asyncio.CancelledError` of
-a task, `fibers.FiberCancelled` of a fiber.
+Who was not cancelled himself, and finds that the other one was, gets what the joiner of that gets: of a task
+`asyncio.CancelledError`, of a fiber `fibers.FiberCancelled`.
 
 A fiber is awaited as well from loops in other threads, asyncio's own included.
 """
@@ -36,9 +36,9 @@ T = TypeVar("T")
 def await_(awaitable: Awaitable[T], *, loop: asyncio.AbstractEventLoop | None = None) -> T:
     """Wait in a fiber for a coroutine, a future or whatever else can be awaited; return or raise what it comes to.
 
-    Only the calling fiber waits. A coroutine runs as a task, in a copy of the fiber's context, in the loop that is given (one
-    of `fibers.asyncio`, running in this thread), else in that from which the fiber comes, else in one that is started for
-    this thread: see home.py. Cancellation is passed on: see the module's text.
+    Only the calling fiber waits. A coroutine runs as a task, in a copy of the fiber's context, in the loop that is given
+    (one of `fibers.asyncio`, running in this thread), else in that from which the fiber comes, else in one that is started
+    for this thread: see home.py. Cancellation is passed on: see the module's text.
 
     Raises TypeError for what cannot be awaited, ValueError for a future or a loop of another thread or of another kind,
     RuntimeError in a coroutine of the loop itself, and if the loop is closed before the future is done.
@@ -77,6 +77,7 @@ def await_(awaitable: Awaitable[T], *, loop: asyncio.AbstractEventLoop | None = 
         error = None if future.cancelled() else future.exception()
         raise cancelled if error is None else error
     finally:
+        home.awaited.discard(wait)
         future.remove_done_callback(wait.end)
         error = cancelled = None  # their tracebacks refer to this frame
         del wait, future, awaitable
@@ -103,7 +104,7 @@ async def _await(awaitable: Awaitable[T]) -> T:
 class _Wait:
     """A future, as seen by the fiber that waits for it."""
 
-    __slots__ = ("__weakref__", "_future", "gone", "queue")
+    __slots__ = ("_future", "gone", "queue")
 
     def __init__(self, future: "asyncio.Future[Any]") -> None:
         self._future = future
@@ -151,7 +152,7 @@ def awaiting(fiber: Fiber[T]) -> Generator[Any, Any, T]:
 
 
 class _End(asyncio.Future[T]):
-    """The end of a fiber, as a future. To cancel it cancels the fiber; what comes of that is known when the fiber is done."""
+    """The end of a fiber, as a future. To cancel it cancels the fiber; what comes of that is seen when the fiber is done."""
 
     def __init__(self, fiber: Fiber[T], loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)

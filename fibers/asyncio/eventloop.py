@@ -6,26 +6,27 @@ the standard library's. What differs is how it sleeps (selector.py) and who may 
 * In plain asyncio nobody of the thread runs while the loop sleeps. Here other fibers do, and may call `call_soon`, `stop`,
   set the result of a future, close a transport: all that wakes the loop.
 * While other fibers run, this loop is not the *running* one of asyncio. Code that asks for that, to find out whether it may
-  block, gets the true answer; and several fibers may each run a loop of their own. (A coroutine that makes a blocking call of
-  ours itself stops its loop, as any blocking call does. Other fibers, which run meanwhile, see the loop as running.)
-* A fiber that is cancelled while it runs the loop until a future is done cancels the future, lets the loop go on until that is
-  over, and then raises Cancelled: as if it waited for a fiber in a group.
+  block, gets the true answer; and several fibers may each run a loop of their own. (A coroutine that makes a blocking call
+  of ours holds up its loop, as with any blocking call. Other fibers, which run meanwhile, see that loop as running. They may
+  run loops of ours all the same.)
+* A fiber that is cancelled while it runs the loop until a future is done cancels the future, lets the loop go on until that
+  is over, and then raises Cancelled: as if it waited for a fiber in a group.
 * Signal handlers are ordinary Python handlers that wake the loop. The wakeup fd stays with the event loop of the thread.
 
 Thread-safety is asyncio's: `call_soon_threadsafe` is for any thread, everything else for fibers of the thread that runs it.
 """
 
 import asyncio
+import os
 import signal
 import threading
-from asyncio import _set_running_loop, events
+from asyncio import _get_running_loop, _set_running_loop, events
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from sys import get_asyncgen_hooks, set_asyncgen_hooks
 from types import FrameType
 from typing import Any, Final, TypeVar
-from weakref import WeakSet
 
 from ..core.fiber import Fiber
 from ..core.scheduler import get_scheduler, state
@@ -46,6 +47,12 @@ class _Running(threading.local):
 running: Final = _Running()
 
 
+def held_up(me: Fiber[Any] | None) -> "FiberEventLoop | None":
+    """The loop that asyncio takes to be running, if it is that of another fiber: one of its coroutines makes a blocking call."""
+    loop = _get_running_loop()
+    return loop if isinstance(loop, FiberEventLoop) and loop.fiber is not me else None
+
+
 class FiberEventLoop(asyncio.SelectorEventLoop):
     """See the module's text. Made by `new_event_loop()`, in any thread; runs in the fiber that calls `run_forever`."""
 
@@ -56,8 +63,10 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
         scheduler = state.scheduler
         self._clock = MONOTONIC if scheduler is None or scheduler.closed else scheduler.loop.clock
         self.fiber: Fiber[Any] | None = None  # in which it runs
+        #: The loop of another fiber, one of whose coroutines makes a blocking call: asyncio takes it to be running.
+        self.beside: FiberEventLoop | None = None
         #: Who is to be told when it is closed: things with a `lost()`.
-        self.awaited: WeakSet[Any] = WeakSet()
+        self.awaited: set[Any] = set()
         self._former_handlers: dict[int, Any] = {}
         self._outer_hooks: Any = (None, None)
         self._own_hooks: Any = (self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
@@ -76,6 +85,8 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
         if me is None:
             raise scheduler.refuse()
         self._clock = scheduler.loop.clock
+        if self.beside is None:
+            self.beside = held_up(me)
         self._outer_hooks = get_asyncgen_hooks()
         self._sleeper.bind(scheduler, me)
         self.fiber = me
@@ -86,6 +97,9 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
             self.fiber = None
             running.loops.remove(self)
             self._sleeper.unbind()
+            if self.beside is not None:
+                _set_running_loop(self.beside)
+                self.beside = None
 
     def run_until_complete(self, future: Awaitable[T]) -> T:
         """As asyncio's. If its fiber is cancelled, the future is; when that is done, Cancelled is raised.
@@ -115,6 +129,15 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
             if new and made.done() and not made.cancelled():
                 made.exception()  # the caller has it, or something in its place
             raise
+
+    def _check_running(self) -> None:
+        # As asyncio's, but that another fiber may run a loop of its own.
+        if self.is_running():
+            raise RuntimeError("This event loop is already running")
+        scheduler = state.scheduler
+        outer = _get_running_loop()
+        if outer is not None and (scheduler is None or outer is not held_up(scheduler.current)):
+            raise RuntimeError("Cannot run the event loop while another loop is running")
 
     def _outlast(self, future: "asyncio.Future[Any]") -> None:
         """The fiber has been cancelled: run until that has arrived. An error of the future is raised."""
@@ -148,7 +171,7 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
 
     def step_aside(self) -> None:
         """Other fibers are going to run."""
-        _set_running_loop(None)
+        _set_running_loop(self.beside)
         set_asyncgen_hooks(*self._outer_hooks)
         if self._deaf:
             me = self.fiber
@@ -157,6 +180,7 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
 
     def step_back(self) -> None:
         """The fiber of this loop is running again."""
+        self.beside = _get_running_loop()  # type: ignore[assignment]
         _set_running_loop(self)
         set_asyncgen_hooks(*self._own_hooks)
         if self._deaf:
@@ -205,7 +229,7 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
     # -- signals ------------------------------------------------------------------------------------------------------
 
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
-        """As asyncio's: ValueError for what is no signal, RuntimeError for one that cannot be caught, or in another thread."""
+        """As asyncio's. Raises ValueError for what is no signal, RuntimeError if it cannot be caught, or not in this thread."""
         if asyncio.iscoroutine(callback) or asyncio.iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
         self._check_signal(sig)
@@ -243,3 +267,12 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
 def new_event_loop() -> FiberEventLoop:
     """A new loop, for `asyncio.Runner(loop_factory=new_event_loop)` and whatever else takes a loop or makes one so."""
     return FiberEventLoop()
+
+
+def _after_fork_in_child() -> None:
+    """Of the fibers only the one that has forked lives on."""
+    me = None if state.scheduler is None else state.scheduler.current
+    running.loops[:] = [loop for loop in running.loops if loop.fiber is me]
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

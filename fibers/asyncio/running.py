@@ -15,7 +15,7 @@ from weakref import ref
 
 from ..core.cancel import shield
 from ..core.scheduler import Scheduler, get_scheduler
-from .eventloop import FiberEventLoop, new_event_loop
+from .eventloop import FiberEventLoop, held_up, new_event_loop
 from .home import origin
 
 T = TypeVar("T")
@@ -34,10 +34,14 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
     with _ctrl_c(scheduler):
         try:
             context = copy_context()
-            if asyncio.iscoroutine(main) and asyncio._get_running_loop() is None:  # else it has something to say
+            beside = held_up(scheduler.current)
+            if asyncio.iscoroutine(main) and asyncio._get_running_loop() is beside:  # else it has something to say
                 loop = runner.get_loop()
                 assert isinstance(loop, FiberEventLoop)
                 context.run(origin.set, ref(loop))
+                if beside is not None:
+                    loop.beside = beside  # it puts that back when others run
+                    asyncio._set_running_loop(None)
             return runner.run(main, context=context)
         finally:
             with shield():

@@ -61,7 +61,7 @@ class FiberSelector(_Kernel):  # type: ignore[misc]
     def __init__(self, loop: Stage) -> None:
         super().__init__()
         self._loop = loop
-        self._files = self.get_map()
+        self._files: dict[int, Any] = self._fd_to_key  # what `get_map()` shows, without its price
         self._scheduler: Scheduler | None = None
         self._fiber: Fiber[Any] | None = None
         self._places: Final = (_Within(), Outside())
