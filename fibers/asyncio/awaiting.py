@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Generator
 from typing import Any, TypeVar
 
 from ..core.fiber import Fiber
-from ..core.scheduler import get_scheduler, undisturbed
+from ..core.scheduler import Scheduler, get_scheduler, undisturbed
 from ..core.waitqueue import WaitQueue
 from ..errors import FiberCancelled
 from ..threads.to_thread import outlast
@@ -51,10 +51,10 @@ def await_(awaitable: Awaitable[T], *, loop: asyncio.AbstractEventLoop | None = 
     if asyncio.isfuture(awaitable):
         if loop is not None and loop is not awaitable.get_loop():
             raise ValueError(f"{awaitable!r} belongs to another loop than {loop!r}")
-        home = _usable(awaitable.get_loop(), awaitable)
+        home = _usable(awaitable.get_loop(), scheduler, awaitable)
         future = awaitable
     elif inspect.isawaitable(awaitable):
-        home = choose(scheduler) if loop is None else _usable(loop, loop)
+        home = choose(scheduler) if loop is None else _usable(loop, scheduler, loop)
     else:
         raise TypeError(f"await_() takes a coroutine, a future or another awaitable, not {awaitable!r}")
     if home.fiber is me:
@@ -83,13 +83,13 @@ def await_(awaitable: Awaitable[T], *, loop: asyncio.AbstractEventLoop | None = 
         del wait, future, awaitable
 
 
-def _usable(loop: asyncio.AbstractEventLoop, whose: object) -> FiberEventLoop:
+def _usable(loop: asyncio.AbstractEventLoop, scheduler: Scheduler, whose: object) -> FiberEventLoop:
     if not isinstance(loop, FiberEventLoop):
         raise ValueError(
             f"{whose!r} is not of a loop that runs fibers (fibers.asyncio.run, new_event_loop): use "
             "asyncio.run_coroutine_threadsafe() with the loop that it is of, and fibers.wait_future()"
         )
-    if not runs_here(loop):
+    if not runs_here(loop, scheduler):
         raise ValueError(
             f"{whose!r} is of a loop that does not run in this thread now: use asyncio.run_coroutine_threadsafe() with that "
             "loop, and fibers.wait_future()"
@@ -104,23 +104,21 @@ async def _await(awaitable: Awaitable[T]) -> T:
 class _Wait:
     """A future, as seen by the fiber that waits for it."""
 
-    __slots__ = ("_future", "gone", "queue")
+    __slots__ = ("_future", "done", "gone", "queue")
 
     def __init__(self, future: "asyncio.Future[Any]") -> None:
         self._future = future
         self.queue = WaitQueue()
+        self.done = False
         self.gone = False  # its loop is closed
-
-    @property
-    def done(self) -> bool:
-        return self.gone or self._future.done()
 
     def end(self, future: "asyncio.Future[Any]") -> None:
         """A done-callback."""
+        self.done = True
         self.queue.wake_all()
 
     def lost(self) -> None:
-        self.gone = True
+        self.gone = self.done = True
         undisturbed(self.queue.wake_all)
 
     def cancel(self) -> None:

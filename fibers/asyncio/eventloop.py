@@ -17,9 +17,7 @@ Thread-safety is asyncio's: `call_soon_threadsafe` is for any thread, everything
 """
 
 import asyncio
-import os
 import signal
-import threading
 from asyncio import _get_running_loop, _set_running_loop, events
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -37,18 +35,12 @@ from .selector import FiberSelector
 T = TypeVar("T")
 
 
-class _Running(threading.local):
-    """The loops that run in each thread, in the order in which they were started."""
-
-    def __init__(self) -> None:
-        self.loops: list[FiberEventLoop] = []
-
-
-running: Final = _Running()
+#: Which fiber runs which loop. Changed by the fiber itself.
+running: Final[dict[Fiber[Any], "FiberEventLoop"]] = {}
 
 
 def held_up(me: Fiber[Any] | None) -> "FiberEventLoop | None":
-    """The loop that asyncio takes to be running, if it is that of another fiber: one of its coroutines makes a blocking call."""
+    """The loop that asyncio takes to be running, if it is another fiber's: one of its coroutines makes a blocking call."""
     loop = _get_running_loop()
     return loop if isinstance(loop, FiberEventLoop) and loop.fiber is not me else None
 
@@ -90,12 +82,12 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
         self._outer_hooks = get_asyncgen_hooks()
         self._sleeper.bind(scheduler, me)
         self.fiber = me
-        running.loops.append(self)
+        running[me] = self
         try:
             super().run_forever()
         finally:
             self.fiber = None
-            running.loops.remove(self)
+            del running[me]
             self._sleeper.unbind()
             if self.beside is not None:
                 _set_running_loop(self.beside)
@@ -229,7 +221,7 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
     # -- signals ------------------------------------------------------------------------------------------------------
 
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
-        """As asyncio's. Raises ValueError for what is no signal, RuntimeError if it cannot be caught, or not in this thread."""
+        """As asyncio's. Raises ValueError for what is no signal, RuntimeError if it cannot be caught or not here."""
         if asyncio.iscoroutine(callback) or asyncio.iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
         self._check_signal(sig)
@@ -261,18 +253,9 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
         return True
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._handle_signal(number)
+        self._handle_signal(number)  # type: ignore[attr-defined]
 
 
 def new_event_loop() -> FiberEventLoop:
     """A new loop, for `asyncio.Runner(loop_factory=new_event_loop)` and whatever else takes a loop or makes one so."""
     return FiberEventLoop()
-
-
-def _after_fork_in_child() -> None:
-    """Of the fibers only the one that has forked lives on."""
-    me = None if state.scheduler is None else state.scheduler.current
-    running.loops[:] = [loop for loop in running.loops if loop.fiber is me]
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

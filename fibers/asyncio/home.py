@@ -15,72 +15,78 @@ its tasks are cancelled and run to their end, asynchronous generators are closed
 """
 
 import asyncio
-import threading
 from contextvars import Context, ContextVar
-from typing import Final
+from typing import Any, Final
 from weakref import ReferenceType
 
 from ..core.cancel import shield
 from ..core.fiber import Fiber
 from ..core.runtime import spawn
-from ..core.scheduler import Scheduler, get_scheduler
+from ..core.scheduler import FORKED, Scheduler, get_scheduler
 from .eventloop import FiberEventLoop, new_event_loop, running
 
 #: The loop of `fibers.asyncio.run` from which this context comes.
 origin: Final[ContextVar["ReferenceType[FiberEventLoop] | None"]] = ContextVar("fibers.asyncio loop", default=None)
 
 
-class _Helpers(threading.local):
-    """The helper of each thread, if it has been started."""
-
-    helper: "Helper | None" = None
-
-
-_helpers: Final = _Helpers()
-
-
 class Helper:
     """An asyncio loop, and the fiber that does nothing but run it."""
 
-    __slots__ = ("fiber", "loop", "runner")
+    __slots__ = ("_runner", "_scheduler", "fiber", "loop")
 
-    def __init__(self) -> None:
-        self.runner = asyncio.Runner(loop_factory=new_event_loop)
-        loop = self.runner.get_loop()
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._runner = asyncio.Runner(loop_factory=new_event_loop)
+        loop = self._runner.get_loop()
         assert isinstance(loop, FiberEventLoop)
         self.loop = loop
-        self.fiber: Fiber[None] = spawn(_serve, self.runner, name="asyncio", context=Context())
+        self.fiber: Fiber[None] = spawn(self._serve, name="asyncio", context=Context())
+        self.fiber.add_done_callback(self._ended)
+
+    def _serve(self) -> None:
+        try:
+            self.loop.run_forever()
+        finally:
+            with shield():
+                self._runner.close()
+
+    def _ended(self, fiber: Fiber[None]) -> None:
+        """A done-callback."""
+        if _helpers.get(self._scheduler) is self:
+            del _helpers[self._scheduler]
+        if self.loop.fiber is None:  # else it lives on where this process was forked from
+            self.loop.close()  # if it has not even started
 
 
-def _serve(runner: asyncio.Runner) -> None:
-    try:
-        runner.get_loop().run_forever()
-    finally:
-        with shield():
-            runner.close()
+#: The helper of each thread where there is one.
+_helpers: Final[dict[Scheduler, Helper]] = {}
 
 
 def choose(scheduler: Scheduler) -> FiberEventLoop:
     """The loop for the current fiber of the calling thread, whose scheduler is given."""
     reference = origin.get()
     loop = None if reference is None else reference()
-    if loop is not None and loop in running.loops:
+    if loop is not None and _alive(loop.fiber, scheduler):
         return loop
-    for loop in running.loops:
-        if loop.fiber is scheduler.main:
+    if _alive(scheduler.main, scheduler):
+        loop = running.get(scheduler.main)
+        if loop is not None:
             return loop
-    helper = _helpers.helper
-    if helper is None or helper.fiber.done() or helper.fiber.scheduler is not scheduler:
-        helper = _helpers.helper = Helper()
+    helper = _helpers.get(scheduler)
+    if helper is None or not _alive(helper.fiber, scheduler):
+        helper = _helpers[scheduler] = Helper(scheduler)
     return helper.loop
 
 
-def runs_here(loop: FiberEventLoop) -> bool:
+def runs_here(loop: FiberEventLoop, scheduler: Scheduler) -> bool:
     """Is it running in the calling thread, or about to?"""
-    if loop in running.loops:
-        return True
-    helper = _helpers.helper
-    return helper is not None and helper.loop is loop and not helper.fiber.done()
+    helper = _helpers.get(scheduler)
+    return _alive(helper.fiber if helper is not None and helper.loop is loop else loop.fiber, scheduler)
+
+
+def _alive(fiber: Fiber[Any] | None, scheduler: Scheduler) -> bool:
+    """Will this fiber of the thread go on? (In a forked child all but one never do.)"""
+    return fiber is not None and fiber.scheduler is scheduler and not fiber.done() and fiber.waiting is not FORKED
 
 
 def close() -> None:
@@ -88,13 +94,11 @@ def close() -> None:
 
     What it still runs is cancelled. The next `await_` starts another one. Raises RuntimeError in a coroutine of that loop.
     """
-    helper = _helpers.helper
-    if helper is None or helper.fiber.done():
-        _helpers.helper = None
+    scheduler = get_scheduler()
+    helper = _helpers.get(scheduler)
+    if helper is None or not _alive(helper.fiber, scheduler):
         return
-    if get_scheduler().current is helper.fiber:
+    if scheduler.current is helper.fiber:
         raise RuntimeError("close() was called in a coroutine of the loop that it would end; call it in another fiber")
     helper.fiber.cancel()
     helper.fiber.join()
-    if _helpers.helper is helper:
-        _helpers.helper = None
