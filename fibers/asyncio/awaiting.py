@@ -54,7 +54,12 @@ def await_(awaitable: Awaitable[T], *, loop: asyncio.AbstractEventLoop | None = 
         home = _usable(awaitable.get_loop(), scheduler, awaitable)
         future = awaitable
     elif inspect.isawaitable(awaitable):
-        home = choose(scheduler) if loop is None else _usable(loop, scheduler, loop)
+        try:
+            home = choose(scheduler) if loop is None else _usable(loop, scheduler, loop)
+        except BaseException:
+            if asyncio.iscoroutine(awaitable):
+                awaitable.close()  # it will never be awaited
+            raise
     else:
         raise TypeError(f"await_() takes a coroutine, a future or another awaitable, not {awaitable!r}")
     if home.fiber is me:
@@ -71,6 +76,8 @@ def await_(awaitable: Awaitable[T], *, loop: asyncio.AbstractEventLoop | None = 
     try:
         cancelled = outlast(wait, scheduler, me)
         if wait.gone and not future.done():
+            if cancelled is not None:
+                raise cancelled
             raise RuntimeError(f"the asyncio loop was closed before {future!r} was done")
         if cancelled is None:
             return future.result()

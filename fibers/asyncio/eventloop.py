@@ -70,7 +70,7 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
 
     def run_forever(self) -> None:
         """As asyncio's: until `stop()`. Raises Cancelled if its fiber is cancelled, and can be called again then."""
-        self._check_closed()
+        self._check_closed()  # type: ignore[attr-defined]
         self._check_running()
         scheduler = get_scheduler()
         me = scheduler.current
@@ -98,10 +98,10 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
 
         An error that the future then comes to is raised in place of Cancelled, its result is dropped.
         """
-        self._check_closed()
+        self._check_closed()  # type: ignore[attr-defined]
         self._check_running()
         new = not asyncio.isfuture(future)
-        made: Any = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]
+        made: Any = asyncio.ensure_future(future, loop=self)
         if new:
             made._log_destroy_pending = False  # an error tells of it
         try:
@@ -196,7 +196,7 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
             self._sleeper.wake()
         return handle  # type: ignore[no-any-return]
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """As asyncio's."""
@@ -220,15 +220,15 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
 
     # -- signals ------------------------------------------------------------------------------------------------------
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:  # type: ignore[override]
         """As asyncio's. Raises ValueError for what is no signal, RuntimeError if it cannot be caught or not here."""
         if asyncio.iscoroutine(callback) or asyncio.iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
-        self._check_signal(sig)
-        self._check_closed()
+        self._check_signal(sig)  # type: ignore[attr-defined]
+        self._check_closed()  # type: ignore[attr-defined]
         get_scheduler()  # Ctrl-C and the wakeup fd are its from now on, so that what is set here comes on top
         earlier = self._signal_handlers.get(sig)
-        self._signal_handlers[sig] = events.Handle(callback, args, self, None)  # type: ignore[arg-type]
+        self._signal_handlers[sig] = events.Handle(callback, args, self, None)
         try:
             former = signal.signal(sig, self._on_signal)
             signal.siginterrupt(sig, False)
@@ -243,7 +243,7 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
 
     def remove_signal_handler(self, sig: int) -> bool:
         """As asyncio's; what handled the signal before does so again."""
-        self._check_signal(sig)
+        self._check_signal(sig)  # type: ignore[attr-defined]
         if sig not in self._signal_handlers:
             return False
         del self._signal_handlers[sig]

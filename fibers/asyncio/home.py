@@ -21,7 +21,7 @@ from weakref import ReferenceType
 
 from ..core.cancel import shield
 from ..core.fiber import Fiber
-from ..core.runtime import spawn
+from ..core.runtime import spawn, yield_now
 from ..core.scheduler import FORKED, Scheduler, get_scheduler
 from .eventloop import FiberEventLoop, new_event_loop, running
 
@@ -63,7 +63,10 @@ _helpers: Final[dict[Scheduler, Helper]] = {}
 
 
 def choose(scheduler: Scheduler) -> FiberEventLoop:
-    """The loop for the current fiber of the calling thread, whose scheduler is given."""
+    """The loop for the current fiber of the calling thread, whose scheduler is given. It has started to run.
+
+    Raises what there is to be raised in the fiber, if it has to wait for that.
+    """
     reference = origin.get()
     loop = None if reference is None else reference()
     if loop is not None and _alive(loop.fiber, scheduler):
@@ -75,6 +78,8 @@ def choose(scheduler: Scheduler) -> FiberEventLoop:
     helper = _helpers.get(scheduler)
     if helper is None or not _alive(helper.fiber, scheduler):
         helper = _helpers[scheduler] = Helper(scheduler)
+    while helper.loop.fiber is None:  # cancelled before it starts, it would not run what it has been given
+        yield_now()
     return helper.loop
 
 

@@ -435,7 +435,7 @@ def test_signal_handlers_wake_the_loop_and_give_back_what_was_there() -> None:
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
 
-        def handle(number: int) -> None:
+        def handle(number: int = 0) -> None:
             received.append(number)
             done.set()
 

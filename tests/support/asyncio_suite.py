@@ -5,8 +5,9 @@
     python -m support.asyncio_suite --plain             on asyncio's own loop: what fails there is not ours
 
 Each module runs in a process of its own, in the main fiber, beside a fiber that ticks: if it never did in all of them, no
-loop has let other fibers run, and that is a failure. `asyncio.SelectorEventLoop`, and what `asyncio.new_event_loop()` makes, are
-ours. The tests of loops come once for each selector of the standard library; ours takes none, so they run once.
+loop has let other fibers run, and that is a failure. `asyncio.SelectorEventLoop` is ours, and so is what
+`asyncio.new_event_loop()` makes. The tests of loops come once for each selector of the standard library; ours takes none,
+so they run once.
 
 What is left out stands in LEFT_OUT, each with its reason.
 """
@@ -181,7 +182,7 @@ def _replace() -> None:
 
     policy: Any = asyncio.DefaultEventLoopPolicy
     policy._loop_factory = Loop
-    asyncio.SelectorEventLoop = Loop  # type: ignore[misc]
+    asyncio.SelectorEventLoop = Loop
 
 
 def _run(name: str) -> dict[str, Any]:
