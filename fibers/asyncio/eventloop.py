@@ -20,7 +20,7 @@ import asyncio
 import signal
 from asyncio import _get_running_loop, _set_running_loop, events
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from contextvars import Context
 from sys import get_asyncgen_hooks, set_asyncgen_hooks
 from types import FrameType
@@ -61,7 +61,8 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
         self.awaited: set[Any] = set()
         self._former_handlers: dict[int, Any] = {}
         self._outer_hooks: Any = (None, None)
-        self._own_hooks: Any = (self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
+        own: Any = self
+        self._own_hooks: Any = (own._asyncgen_firstiter_hook, own._asyncgen_finalizer_hook)
         self._deaf = False
         self._sleeper = FiberSelector(self)  # asyncio forgets its selector when it is closed
         super().__init__(self._sleeper)
@@ -93,7 +94,7 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
                 _set_running_loop(self.beside)
                 self.beside = None
 
-    def run_until_complete(self, future: Awaitable[T]) -> T:
+    def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
         """As asyncio's. If its fiber is cancelled, the future is; when that is done, Cancelled is raised.
 
         An error that the future then comes to is raised in place of Cancelled, its result is dropped.
@@ -101,7 +102,7 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
         self._check_closed()  # type: ignore[attr-defined]
         self._check_running()
         new = not asyncio.isfuture(future)
-        made: Any = asyncio.ensure_future(future, loop=self)
+        made: Any = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]
         if new:
             made._log_destroy_pending = False  # an error tells of it
         try:

@@ -14,6 +14,7 @@ from support.process import run_python
 import fibers
 import fibers.asyncio
 from fibers.asyncio import await_
+from fibers.core.scheduler import get_scheduler
 from fibers.testing import VirtualClock
 from fibers.testing import run as run_virtual
 
@@ -77,6 +78,17 @@ async def value(what: Any) -> Any:
     return what
 
 
+def late(what: Any, seconds: float = 0.01) -> Any:
+    """The same as a fiber."""
+    fibers.sleep(seconds)
+    return what
+
+
+def tick() -> None:
+    for _ in range(3):
+        fibers.sleep(0.001)
+
+
 async def fail(error: BaseException) -> None:
     await asyncio.sleep(0)
     raise error
@@ -124,7 +136,7 @@ def test_many_fibers_wait_at_once_and_other_fibers_run_meanwhile() -> None:
     def one(number: int) -> int:
         return int(await_(value(number)))
 
-    ticks = fibers.spawn(lambda: [fibers.sleep(0.001) for _ in range(3)])
+    ticks = fibers.spawn(tick)
     assert fibers.gather(*(fibers.spawn(one, number) for number in range(100))) == list(range(100))
     ticks.join()
 
@@ -374,9 +386,9 @@ def test_await_returns_and_raises_what_the_fiber_does() -> None:
 
     async def main() -> None:
         assert await fibers.spawn(lambda: 1) == 1
-        slow = fibers.spawn(fibers.sleep, 0.005)
-        assert await asyncio.gather(slow, fibers.spawn(lambda: 2), value(3)) == [None, 2, 3]
-        assert await slow is None
+        slow = fibers.spawn(late, 1)
+        assert await asyncio.gather(slow, fibers.spawn(lambda: 2), value(3)) == [1, 2, 3]  # type: ignore[comparison-overlap]
+        assert await slow == 1
         with pytest.raises(KeyError, match="of the fiber"):
             await fibers.spawn(error)
         with pytest.raises(RuntimeError, match="raised StopIteration"):
@@ -390,9 +402,9 @@ def test_await_in_a_loop_of_another_thread() -> None:
     async def main(fiber: fibers.Fiber[str]) -> str:
         return await fiber
 
-    fiber = fibers.spawn(lambda: (fibers.sleep(0.01), "here")[1])
+    fiber = fibers.spawn(late, "here")
     assert fibers.to_thread(asyncio.run, main(fiber)) == "here"
-    fiber = fibers.spawn(lambda: (fibers.sleep(0.01), "there")[1])
+    fiber = fibers.spawn(late, "there")
     assert fibers.to_thread(fibers.asyncio.run, main(fiber)) == "there"
 
 
@@ -522,16 +534,16 @@ def test_deadlines_nest_through_both_worlds_and_the_innermost_that_passes_counts
         finally:
             log.append("inner fiber")
 
-    async def outer_task(limit: float) -> str:
+    async def outer_task(limit: float) -> None:
         try:
             async with asyncio.timeout(limit):
-                return await fibers.spawn(inner_fiber)
+                await fibers.spawn(inner_fiber)
         finally:
             log.append("outer task")
 
-    def outer_fiber(outer: float, inner: float) -> str:
+    def outer_fiber(outer: float, inner: float) -> None:
         with fibers.timeout(outer):
-            return await_(outer_task(inner))
+            await_(outer_task(inner))
 
     everybody = ["inner task cancelled", "inner fiber", "outer task"]
     with pytest.raises(TimeoutError, match="not done within"):
@@ -551,7 +563,7 @@ def test_an_idle_loop_makes_no_turns() -> None:
         return await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
 
     server = await_(connected())
-    loop = fibers.core.scheduler.get_scheduler().loop
+    loop = get_scheduler().loop
     fibers.sleep(0.001)
     before = loop.stats.turns
     fibers.sleep(0.1)
@@ -613,8 +625,12 @@ def test_timers_keep_their_order_and_are_never_early() -> None:
         loop = asyncio.get_running_loop()
         fired: list[tuple[int, float]] = []
         begin = loop.time()
+
+        def fire(number: int) -> None:
+            fired.append((number, loop.time() - begin))
+
         for number in (3, 1, 2, 0):
-            loop.call_later(number * 0.003, lambda number=number: fired.append((number, loop.time() - begin)))
+            loop.call_later(number * 0.003, fire, number)
         await asyncio.sleep(0.012)
         return fired
 

@@ -1,7 +1,7 @@
 """CPython's own tests of asyncio, on the loop of `fibers.asyncio`: `make test-asyncio`.
 
     python -m support.asyncio_suite                     every module of MODULES
-    python -m support.asyncio_suite test_streams …      these
+    python -m support.asyncio_suite test_streams …      these, in one process
     python -m support.asyncio_suite --plain             on asyncio's own loop: what fails there is not ours
 
 Each module runs in a process of its own, in the main fiber, beside a fiber that ticks: if it never did in all of them, no
@@ -89,18 +89,18 @@ def main() -> int:
         print(f"this Python ({sys.executable}) comes without its own tests; another build has them", file=sys.stderr)
         return 2
     if options.child:
-        return _child(options.names[0], options.plain)
+        return _child(options.names, options.plain)
     folder = Path(importlib.util.find_spec("test.test_asyncio").submodule_search_locations[0])  # type: ignore[union-attr,index]
-    names = options.names or [name for name in MODULES if (folder / f"{name}.py").exists()]
+    groups = [options.names] if options.names else [[name] for name in MODULES if (folder / f"{name}.py").exists()]
     total = {"run": 0, "failed": 0, "skipped": 0, "left_out": 0, "ticks": 0}
     bad: list[str] = []
-    for name in names:
-        report = _module(name, options.plain)
+    for names in groups:
+        report = _group(names, options.plain)
         for key in total:
             total[key] += report[key]
         bad += report["bad"]
         print(
-            f"{name:28} {report['run']:5} run {report['failed']:3} failed {report['skipped']:3} skipped by themselves "
+            f"{names[0]:28} {report['run']:5} run {report['failed']:3} failed {report['skipped']:3} skipped by themselves "
             f"{report['left_out']:3} left out {report['ticks']:6} ticks",
             flush=True,
         )
@@ -116,8 +116,9 @@ def main() -> int:
     return 1 if bad else 0
 
 
-def _module(name: str, plain: bool) -> dict[str, Any]:
-    command = [sys.executable, "-m", "support.asyncio_suite", "--child", *["--plain"] * plain, name]
+def _group(names: list[str], plain: bool) -> dict[str, Any]:
+    name = names[0]
+    command = [sys.executable, "-m", "support.asyncio_suite", "--child", *["--plain"] * plain, *names]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
     except subprocess.TimeoutExpired as error:
@@ -138,21 +139,21 @@ def _broken(name: str, why: str) -> dict[str, Any]:
 # -- the process of one module --------------------------------------------------------------------------------------
 
 
-def _child(name: str, plain: bool) -> int:
+def _child(names: list[str], plain: bool) -> int:
     if plain:
-        report = _run(name)
+        report = _run(names)
         report["ticks"] = 0
     else:
         import fibers
 
         _replace()
-        report = fibers.run(_beside, name)
+        report = fibers.run(_beside, names)
     print("\n" + json.dumps(report))
     return 0
 
 
-def _beside(name: str) -> dict[str, Any]:
-    """Run the tests of a module while a fiber ticks."""
+def _beside(names: list[str]) -> dict[str, Any]:
+    """Run the tests while a fiber ticks."""
     import fibers
 
     ticks = 0
@@ -165,7 +166,7 @@ def _beside(name: str) -> dict[str, Any]:
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as `fibers.asyncio.run` does it, for asyncio's Runner
     fibers.spawn(tick)
-    report = _run(name)
+    report = _run(names)
     report["ticks"] = ticks
     return report
 
@@ -185,8 +186,8 @@ def _replace() -> None:
     asyncio.SelectorEventLoop = Loop
 
 
-def _run(name: str) -> dict[str, Any]:
-    wanted = unittest.defaultTestLoader.loadTestsFromName(f"test.test_asyncio.{name}")
+def _run(names: list[str]) -> dict[str, Any]:
+    wanted = unittest.defaultTestLoader.loadTestsFromNames([f"test.test_asyncio.{name}" for name in names])
     suite = unittest.TestSuite()
     left_out = 0
     for test in _flat(wanted):
