@@ -152,6 +152,7 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
     def stop(self) -> None:
         """As asyncio's; also from another fiber of the thread."""
         super().stop()
+        self._sleeper.stale = True
         self._sleeper.wake()
 
     def close(self) -> None:

@@ -67,11 +67,11 @@ class FiberSelector(_Kernel):  # type: ignore[misc]
         self._places: Final = (_Within(), Outside())
         self._direction: Direction | None = None
         self._observing = False
-        self._drained = -1  # the edges that had been seen before a look that has found nothing
+        self._drained = -1  # the edges that had been seen before the last look, if that has found nothing
         self._rested = False  # the last call has let the others run
         self.asleep: WaitQueue | None = None  # where the fiber waits
         self.until = FOREVER  # when it wakes by itself
-        self.stale = False  # a timer was added while others ran: the timeout that was given is too long, perhaps
+        self.stale = False  # others have added a timer or called `stop`: the timeout that was given is too long, perhaps
 
     # -- whose it is ------------------------------------------------------------------------------------------------
 
@@ -137,8 +137,7 @@ class FiberSelector(_Kernel):  # type: ignore[misc]
         direction = self._direction
         seen = -1 if direction is None else direction.edges
         ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
-        if not ready and _EPOLL is not None:
-            self._drained = seen
+        self._drained = -1 if ready or _EPOLL is None else seen
         return ready
 
     def _give_way(self) -> None:
