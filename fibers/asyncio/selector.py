@@ -71,7 +71,7 @@ class FiberSelector(_Kernel):  # type: ignore[misc]
         self._rested = False  # the last call has let the others run
         self.asleep: WaitQueue | None = None  # where the fiber waits
         self.until = FOREVER  # when it wakes by itself
-        self.stale = False  # others have added a timer or called `stop`: the timeout that was given is too long, perhaps
+        self.stale = False  # others have added a timer or called `stop`: the timeout that was given may be too long
 
     # -- whose it is ------------------------------------------------------------------------------------------------
 

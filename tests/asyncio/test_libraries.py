@@ -74,6 +74,9 @@ def test_redis_cancelled_from_both_worlds_and_a_server_that_is_killed(redis_serv
             limits.append(limit)
             await client.blpop("nothing", 0)
 
+    async def expire() -> None:
+        limits[0].reschedule(0)
+
     fiber = fibers.spawn(await_, client.blpop("nothing", 0))
     until_blocked(1)
     fiber.cancel()
@@ -83,7 +86,7 @@ def test_redis_cancelled_from_both_worlds_and_a_server_that_is_killed(redis_serv
     limits: list[asyncio.Timeout] = []
     fiber = fibers.spawn(await_, limited())
     until_blocked(1)
-    limits[0].reschedule(0)
+    await_(expire())
     with pytest.raises(TimeoutError):
         fiber.result(30)
     assert await_(client.set("after", 1))
