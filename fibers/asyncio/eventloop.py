@@ -56,7 +56,7 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
         self._clock = MONOTONIC if scheduler is None or scheduler.closed else scheduler.loop.clock
         self.fiber: Fiber[Any] | None = None  # in which it runs
         #: The loop of another fiber, one of whose coroutines makes a blocking call: asyncio takes it to be running.
-        self.beside: FiberEventLoop | None = None
+        self.beside: asyncio.AbstractEventLoop | None = None
         #: Who is to be told when it is closed: things with a `lost()`.
         self.awaited: set[Any] = set()
         self._former_handlers: dict[int, Any] = {}
@@ -90,6 +90,7 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
             self.fiber = None
             del running[me]
             self._sleeper.unbind()
+            set_asyncgen_hooks(*self._outer_hooks)
             if self.beside is not None:
                 _set_running_loop(self.beside)
                 self.beside = None
@@ -174,8 +175,9 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
 
     def step_back(self) -> None:
         """The fiber of this loop is running again."""
-        self.beside = _get_running_loop()  # type: ignore[assignment]
+        self.beside = _get_running_loop()
         _set_running_loop(self)
+        self._outer_hooks = get_asyncgen_hooks()
         set_asyncgen_hooks(*self._own_hooks)
         if self._deaf:
             me = self.fiber

@@ -44,6 +44,8 @@ class Helper:
         self.fiber.add_done_callback(self._ended)
 
     def _serve(self) -> None:
+        self.loop.beside = asyncio._get_running_loop()  # that of a coroutine which waits for us, if there is one
+        asyncio._set_running_loop(None)
         try:
             self.loop.run_forever()
         finally:
@@ -78,7 +80,9 @@ def choose(scheduler: Scheduler) -> FiberEventLoop:
     helper = _helpers.get(scheduler)
     if helper is None or not _alive(helper.fiber, scheduler):
         helper = _helpers[scheduler] = Helper(scheduler)
-    while helper.loop.fiber is None:  # cancelled before it starts, it would not run what it has been given
+    while (
+        helper.loop.fiber is None and not helper.fiber.done()
+    ):  # cancelled before it starts, it would not run what it has been given
         yield_now()
     return helper.loop
 

@@ -297,6 +297,20 @@ def test_each_thread_has_a_helper_which_ends_with_it() -> None:
     assert fibers.to_thread(twice)
 
 
+def test_a_coroutine_of_plain_asyncio_may_block_in_it() -> None:
+    """That holds up its own loop, as any blocking call does; the helper is another."""
+
+    async def main() -> None:
+        mine = asyncio.get_running_loop()
+        assert await_(which()) is not mine
+        assert await_(value(1)) == 1
+        assert asyncio.get_running_loop() is mine
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert await_(value(2)) == 2
+
+
 # -- cancelled in await_ ------------------------------------------------------------------------------------------------
 
 
