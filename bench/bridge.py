@@ -1,10 +1,10 @@
 """What asyncio costs on the loop of `fibers.asyncio`, beside asyncio's own.
 
-`python -m bench.bridge [--rounds N] [--seconds S] [--connections N,…]`.
+`python -m bench.bridge [--rounds N] [--requests N] [--connections N,…]`.
 
 Two tables. The first: a TCP echo server in a process of its own, written with streams, with a protocol, with `sock_…`
 methods, on both loops, which take turns (bench/echo); CPU a request, and the ratio of the CPU, as the median of the
-ratios of the rounds. The second: what it costs to go from one world into the other, beside what it would cost to stay.
+ratios of the rounds. A fixed number of requests is served: CPU time is counted in hundredths of a second. The second: what it costs to go from one world into the other, beside what it would cost to stay.
 """
 
 from __future__ import annotations
@@ -25,18 +25,28 @@ from bench.echo import run as echo
 from bench.report import aligned
 
 FLAVOURS = ("streams", "protocol", "sock")
-WARM = 0.2
 
 
-def compare(tools: echo.Tools, flavour: str, connections: int, rounds: int, seconds: float) -> list[str]:
+def serve(contender: str, tools: echo.Tools, connections: int, requests: int) -> echo.Echo:
+    """Some `requests` in all against a fresh server."""
+    with echo.serving(contender, tools) as (port, pid):
+        echo.bind_to_core(pid, -1)
+        return echo.drive(tools, port, pid, connections, 0.0, 0.0, max(1, requests // connections))
+
+
+def compare(tools: echo.Tools, flavour: str, connections: int, rounds: int, requests: int) -> list[str]:
     """One row: microseconds of CPU a request on each loop, the ratio, and that of requests a second."""
     costs: dict[str, list[float]] = {"asyncio": [], "bridge": []}
     rates: dict[str, list[float]] = {"asyncio": [], "bridge": []}
     for _ in range(rounds):
         for runtime in costs:
-            found = echo.measure(f"{runtime}/{flavour}", tools, connections, WARM, seconds)
+            found = serve(f"{runtime}/{flavour}", tools, connections, requests)
             if found.user is None or found.system is None:
                 raise RuntimeError("the CPU time of another process is not known here: this takes /proc")
+            if found.user + found.system < 0.05:
+                raise RuntimeError(
+                    f"{found.requests} requests took too little CPU to be measured: ask for more --requests"
+                )
             costs[runtime].append((found.user + found.system) / found.requests * 1e6)
             rates[runtime].append(found.requests / found.seconds)
     plain, ours = costs["asyncio"], costs["bridge"]
@@ -126,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.bridge", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="of both loops in turn")
-    parser.add_argument("--seconds", type=float, default=1.0, help="that each echo server is measured")
+    parser.add_argument("--requests", type=int, default=20_000, help="that each echo server serves in a round")
     parser.add_argument("--connections", default="1,100", help="numbers of them, one after the other")
     parser.add_argument("--calls", type=int, default=20_000, help="of each kind in the second table; 0: no such table")
     options = parser.parse_args(arguments)
@@ -137,7 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         tools = echo.build(Path(folder))
         rows = [
-            compare(tools, flavour, int(connections), options.rounds, options.seconds)
+            compare(tools, flavour, int(connections), options.rounds, options.requests)
             for flavour in FLAVOURS
             for connections in options.connections.split(",")
         ]

@@ -20,6 +20,7 @@ from support.process import ROOT, run_python
 
 import fibers
 import fibers.asyncio
+from fibers.eventloop import BACKEND, DEFAULT
 from fibers.io import Stream, connect, socket
 
 LINE = b"x" * 60_000 + b"\n"
@@ -212,6 +213,9 @@ def test_two_busy_worlds_share_the_thread() -> None:
 
 @pytest.mark.skipif(
     importlib.util.find_spec("test.test_asyncio") is None, reason="this Python comes without its own tests"
+)
+@pytest.mark.skipif(
+    BACKEND != DEFAULT, reason="once is enough: `make test-asyncio` runs on every loop, and all of them"
 )
 def test_some_of_cpythons_own_tests() -> None:
     """In a process of its own, beside a fiber that ticks: on this loop the same as on asyncio's."""

@@ -104,7 +104,7 @@ def main() -> int:
             f"{report['left_out']:3} left out {report['ticks']:6} ticks",
             flush=True,
         )
-    if not (options.plain or total["ticks"]):
+    if not (options.plain or options.names or total["ticks"]):
         bad.append("no other fiber has run beside these tests")
     for line in bad:
         print("FAILED", line)
@@ -183,6 +183,8 @@ def _replace() -> None:
 
     policy: Any = asyncio.DefaultEventLoopPolicy
     policy._loop_factory = Loop
+    if hasattr(asyncio, "EventLoop"):  # from Python 3.13 on
+        asyncio.EventLoop = Loop
     asyncio.SelectorEventLoop = Loop
 
 
