@@ -3,7 +3,7 @@
 `python -m bench.bridge [--rounds N] [--requests N] [--connections N,…]`.
 
 Two tables. One: a TCP echo server in a process of its own, written with streams, with a protocol, with `sock_…` methods, on
-both loops, which take turns (bench/echo); CPU a request, and the ratio of the CPU, as the median of the ratios of the rounds.
+both loops, in turns (bench/echo); CPU a request, and the ratio of the CPU, as the median of the ratios of the rounds.
 A fixed number of requests is served: CPU time is counted in hundredths of a second. The other: what it costs to go from one
 world into the other, beside what it would cost to stay.
 """
