@@ -34,6 +34,10 @@ from .selector import FiberSelector
 
 T = TypeVar("T")
 
+#: Bytes that a transport asks for at once. asyncio asks for 256 KiB, which malloc maps anew and gives back for each call, as
+#: a rule: three system calls a message.
+RECEIVE: Final = 64 * 1024
+
 
 #: Which fiber runs which loop. Changed by the fiber itself.
 running: Final[dict[Fiber[Any], "FiberEventLoop"]] = {}
@@ -221,6 +225,11 @@ class FiberEventLoop(asyncio.SelectorEventLoop):
 
     def _close_self_pipe(self) -> None:
         """There is none."""
+
+    def _make_socket_transport(self, *args: Any, **options: Any) -> Any:
+        transport = super()._make_socket_transport(*args, **options)  # type: ignore[misc]
+        transport.max_size = RECEIVE
+        return transport
 
     # -- signals ------------------------------------------------------------------------------------------------------
 
