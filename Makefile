@@ -24,8 +24,8 @@ TESTED := PYTHONPATH=tests $(PY) -m support.tested
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help test pytest lint format types examples test-backends test-other-backends test-checked test-fake-kqueue tested matrix \
-  soak fuzz demo bench bench-backends bench-http bench-hostile clean
+.PHONY: help test pytest lint format types examples test-backends test-other-backends test-checked test-fake-kqueue \
+  tested matrix soak fuzz demo bench bench-backends bench-http bench-hostile test-asyncio clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ test-checked: $(VENV)/.ready-dev ## the whole suite on loops that check their co
 test-fake-kqueue: $(VENV)/.ready-dev ## the whole suite on the kqueue loop, over a fake kqueue (Linux)
 	@PYTHONPATH=$(CURDIR)/tests/support/fake_kqueue_site$${PYTHONPATH:+:$$PYTHONPATH} FIBERS_TEST_FAKE_KQUEUE=1 \
 	  FIBERS_EVENTLOOP=kqueue $(PYTEST) -q $(ARGS)
+
+test-asyncio: $(VENV)/.ready-dev ## CPython's own tests of asyncio, on the loop of fibers.asyncio (ARGS="test_streams", ARGS=--plain)
+	@PYTHONPATH=tests $(PY) -m support.asyncio_suite $(ARGS)
 
 tested: $(VENV)/.ready-dev ## fail if an event loop was left out (of the runs that FIBERS_TESTED=FILE kept a record of)
 	@$(TESTED) check

@@ -16,7 +16,6 @@ and `release`, which any thread, signal handler or finaliser may call.
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import Final
 
 from .clock import Clock
 from .timers import Timer, TimerTarget

@@ -24,7 +24,7 @@ _RESUME: Final = opmap["RESUME"]
 
 
 def run_posts(inbox: deque[Post]) -> None:
-    """Run what is in an inbox now, in order. Raises what a post raises, or a signal handler; the others stay in the inbox."""
+    """Run what is in an inbox now, in order. Raises what a post or a signal handler raises; the others stay in the inbox."""
     for _ in range(len(inbox)):
         post = inbox[0]
         if post[0] is _in_question:
@@ -43,7 +43,7 @@ def run_posts(inbox: deque[Post]) -> None:
 
 
 def has_begun(function: Callable[..., None], place: TracebackType) -> bool:
-    """A function has raised, at `place` as seen by its caller. False: it was struck at its first step and has done nothing."""
+    """A function has raised at `place`, as seen by its caller. False: it was struck at its first step, and did nothing."""
     ran = getattr(function, "ran", None)
     if ran is not None:  # it knows itself
         return bool(ran)
