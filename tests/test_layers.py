@@ -237,6 +237,12 @@ FLOORS = [
         third_party=["greenlet", "wsproto"],
     ),
     Floor(3, "pytest plugin", ["testing/plugin"], third_party=["greenlet", "pytest"]),
+    Floor(
+        3,
+        "gunicorn",
+        ["gunicorn/settings", "gunicorn/views", "gunicorn/application", "gunicorn/worker", "gunicorn/__init__"],
+        third_party=["greenlet", "gunicorn"],
+    ),
 ]
 
 # `fibers/__init__.py` shows what floors 1 and 2 offer, and the errors that they raise.

@@ -42,6 +42,7 @@ class Limits(NamedTuple):
     field: int = 8_190
     fields: int = 100
     head: int = 65_536  # everything together, line ends included
+    underscored: frozenset[str] = frozenset()  # names with an underscore (lower case) that are not dropped; "*": all
 
 
 class Head:
@@ -130,6 +131,8 @@ def parse_head(data: bytes, limits: Limits = Limits()) -> Head:  # noqa: B008 - 
             special.setdefault(known, []).append(value.strip(" \t"))
         if known:
             fields.append((known, value.strip(" \t")))
+        elif limits.underscored and not limits.underscored.isdisjoint((name.lower(), "*")):
+            fields.append((name.lower(), value.strip(" \t")))
     _understand(head, special or {})
     return head
 

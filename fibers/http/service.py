@@ -15,7 +15,7 @@ from ..core.waitqueue import WaitQueue
 from ..io.socket import socket
 from ..server.service import Changed
 from ..threads.to_thread import to_thread
-from .accesslog import AccessLog
+from .accesslog import RequestLog
 from .census import ACCEPTED, HEAD, KEEP_ALIVE, UPGRADED, Census
 from .connection import Connection
 from .exchange import Exchange
@@ -53,7 +53,7 @@ class HttpService:
         changed: Changed,
         *,
         board: Board,
-        log: AccessLog | None = None,
+        log: RequestLog | None = None,
         secure: Callable[[], Any] | None = None,
         server: tuple[str, int] = ("", 0),
         turns: int = NEVER,
