@@ -12,6 +12,9 @@ Facts, and what follows:
 * The master closes its listeners before it tells the last workers to stop. What waits in a queue then is lost if nobody
   takes it: a worker that stops takes in what is there, and ends each connection with a response that says so.
 * `graceful_timeout` is when the master kills. What is cut needs a moment before that, to roll back and to log.
+* The standard library is patched in the worker, before the application is loaded, and not in the master, which forks and
+  waits for processes as it always did. With `--preload` the application has been loaded before: what it holds is replaced
+  as far as it can be reached (fibers/patch).
 * gunicorn would have signals written into a pipe of its own. The loop needs them: it keeps its wakeup fd.
 * Workers share a listener, and all of them are woken when somebody comes. One that took all who wait would leave the
   others idle: it takes one, and looks after what it has before the next.
@@ -21,6 +24,7 @@ import logging
 import os
 import signal
 import traceback
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any, ClassVar, Final
 
@@ -32,6 +36,7 @@ from ..core.runtime import sleep, spawn
 from ..http.hub import Settings
 from ..http.service import Board, HttpService
 from ..io.socket import AF_UNIX, socket
+from ..patch import patch_all
 from ..server.accepting import Acceptor, name_of
 from ..server.crew import Crew
 from ..server.service import Changed, Service
@@ -42,6 +47,8 @@ from .settings import problems, settings_of, tls_of
 
 #: Seconds between two signs of life, at most.
 BEAT: Final = 1.0
+#: The environment variable that leaves the standard library as it is: 0, no, off, false.
+SWITCH: Final = "FIBERS_GUNICORN_PATCH"
 
 
 class OneAtATime(Acceptor):
@@ -60,6 +67,8 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
 
     #: What is allowed, as far as gunicorn has no words for it. It has no limit for the size of a body.
     settings: ClassVar[Settings] = Settings(max_body=None)
+    #: What `fibers.patch.patch_all` is called with; None: the standard library stays as it is.
+    patched: ClassVar[Mapping[str, bool] | None] = {}
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -76,8 +85,14 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
         """Everything. gunicorn calls this in the new process, and ends that when it returns."""
         self._ended = Completion(Outside())
         self._quick = False
+        self.patch()
         _forward_logs(self.log)
         super().init_process()
+
+    def patch(self) -> None:
+        """Patch the standard library, unless FIBERS_GUNICORN_PATCH=0 (or a subclass) says otherwise."""
+        if self.patched is not None and wants(os.environ):
+            patch_all(**self.patched)
 
     def init_signals(self) -> None:
         wakeup_fd = signal.set_wakeup_fd(-1)
@@ -194,6 +209,16 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
         self.aborted = True
         self.log.critical("The thread is held up here (pid:%s):\n%s", self.pid, "".join(traceback.format_stack(frame)))
         super().handle_abort(sig, frame)
+
+
+def wants(environment: Mapping[str, str]) -> bool:
+    """What FIBERS_GUNICORN_PATCH says. Raises ValueError if it is neither yes nor no."""
+    word = environment.get(SWITCH, "1").lower()
+    if word in ("1", "yes", "on", "true"):
+        return True
+    if word in ("0", "no", "off", "false"):
+        return False
+    raise ValueError(f"{SWITCH} is 1 or 0, not {word!r}")
 
 
 class _Forward(logging.Handler):

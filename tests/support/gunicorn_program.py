@@ -28,14 +28,13 @@ KEPT = 50
 
 APP = """
 import os, time
-import fibers
 
 def app(environ, start):
     path = environ["PATH_INFO"]
     if path == "/slow":
-        fibers.sleep(0.05)
+        time.sleep(0.05)
     elif path == "/ever":
-        fibers.sleep(60)
+        time.sleep(60)
     elif path == "/held-up":
         while True:
             pass
