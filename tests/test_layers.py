@@ -258,6 +258,12 @@ FLOORS = [
         ["gunicorn/settings", "gunicorn/views", "gunicorn/application", "gunicorn/worker", "gunicorn/__init__"],
         third_party=["greenlet", "gunicorn"],
     ),
+    Floor(
+        3,
+        "celery",
+        ["celery/overtime", "celery/job", "celery/relay", "celery/pool", "celery/__init__"],
+        third_party=["greenlet", "celery", "billiard", "kombu"],
+    ),
 ]
 
 # `fibers/__init__.py` shows what floors 1 and 2 offer, and the errors that they raise.
