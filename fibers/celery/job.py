@@ -53,7 +53,8 @@ class Job:
 
     __slots__ = (
         "__weakref__", "_accept", "_args", "_began", "_callback", "_crew", "_ended", "_error_callback", "_hard", "_kwargs",
-        "_left", "_reported", "_soft", "_soft_raised", "_target", "_timeout_callback", "_watch", "fiber", "finished", "number",
+        "_left", "_reported", "_soft", "_soft_raised", "_target", "_timeout_callback", "_watch", "fiber", "finished",
+        "number",
     )  # fmt: skip
 
     def __init__(

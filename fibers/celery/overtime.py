@@ -17,7 +17,8 @@ from types import FrameType
 from typing import Any, Final
 
 from ..core.fiber import Fiber
-from ..core.scheduler import PACKAGE, state
+from ..core.scheduler import state
+from ..core.tracebacks import PACKAGE
 
 #: Seconds of computing between two looks.
 TICK: Final = 0.1

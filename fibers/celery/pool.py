@@ -194,7 +194,7 @@ class TaskPool(BasePool):  # type: ignore[misc] # celery has no types
             pass
         relay.relay.run()
 
-    # -- the end --------------------------------------------------------------------------------------------------------------
+    # -- the end ----------------------------------------------------------------------------------------------------
 
     def on_close(self) -> None:
         """Nothing begins any more."""
