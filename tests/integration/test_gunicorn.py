@@ -140,7 +140,7 @@ def test_side_by_side(tmp_path: Path) -> None:
 
 
 def who_holds_up_the_thread_is_killed(folder: Path) -> None:
-    with Gunicorn(folder, "--timeout", "1") as gunicorn:
+    with Gunicorn(folder, "--timeout", "2") as gunicorn:
         pid = gunicorn.ask("/").body.split()[0]
         with gunicorn.connect() as client:
             client.write_all(request("/held-up"))
@@ -152,10 +152,10 @@ def who_holds_up_the_thread_is_killed(folder: Path) -> None:
 
 
 def who_waits_lives_and_is_cut_before_the_master_kills(folder: Path) -> None:
-    with Gunicorn(folder, "--timeout", "1", "--graceful-timeout", "1") as gunicorn:
+    with Gunicorn(folder, "--timeout", "2", "--graceful-timeout", "1") as gunicorn:
         waits = fibers.spawn(gunicorn.ask, "/ever")
         pid = gunicorn.ask("/").body.split()[0]
-        fibers.sleep(2.2)  # the master looks once a second
+        fibers.sleep(3.2)  # the master looks once a second
         assert gunicorn.ask("/").body.split()[0] == pid
         assert not waits.done()
         assert gunicorn.stop() == 0

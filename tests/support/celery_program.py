@@ -38,10 +38,10 @@ def wait(seconds):
     time.sleep(seconds)
     return os.getpid()
 
-@app.task(bind=True, acks_late=True, reject_on_worker_lost=True)
-def mark(self, seconds, key):
-    self.backend.client.rpush(key, os.getpid())
-    time.sleep(seconds)
+@app.task(bind=True, acks_late=True)
+def twice(self, key):
+    if self.backend.client.rpush(key, os.getpid()) == 1:
+        time.sleep(60)  # the first worker that gets it will not finish it
     return os.getpid()
 
 @app.task

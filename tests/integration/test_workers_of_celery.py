@@ -1,0 +1,31 @@
+"""Real celery workers on our pool, with a real Redis between them and us.
+
+What they do is in support/celery_scenarios.py, which runs once, in a process of its own (conftest.py).
+"""
+
+from collections.abc import Mapping
+
+import pytest
+from support.scale import SCALE
+
+from fibers.eventloop import BACKEND
+
+pytest.importorskip("celery", reason="pip install fibers-runtime[celery]")
+
+pytestmark = pytest.mark.skipif(
+    BACKEND != "epoll" and SCALE < 1, reason="starts celery for what does not depend on the event loop; make soak"
+)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        "tasks_wait_side_by_side_in_all_workers",
+        "limits",
+        "errors",
+        "revocation_and_what_inspect_says",
+        "the_ends_of_workers",
+    ],
+)
+def test_workers(celery_told: Mapping[str, str], scenario: str) -> None:
+    assert celery_told[scenario] == ""
