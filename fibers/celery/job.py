@@ -10,6 +10,7 @@ Facts, and what follows:
   book-keeping. From the return on the task is `finished`, nothing is sent any more, and what was sent is taken out.
 * A prefork worker's process that is killed reports nothing; its master does. So here: who is ended from outside calls no
   callback. For a hard limit that is `timeout_callback`, for a revocation celery's own words.
+* Who was ended from outside may turn that into something else: return, or raise an error of its own. Nobody is to hear.
 * A revocation may come before the task has begun: then it is carried out by the task's own fiber, in the very callback that
   says it has begun. That callback must not be cut off.
 """
@@ -90,6 +91,7 @@ class Job:
     def start(self) -> None:
         """Run it, in a fiber of its own."""
         self.fiber = spawn(self._run, name=f"celery task {self.number}")
+        self.fiber.add_done_callback(self._over)  # also of one that is cancelled before it runs
 
     def terminate(self, signal: int) -> None:
         """celery calls this after the pool's `terminate_job`, which has done it."""
@@ -97,14 +99,11 @@ class Job:
     # -- in its fiber -------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        try:
-            self._began = monotonic()
-            self._call(self._accept, self.number, self._began)
-            if self._ended is None:
-                self._work()
-        finally:
-            self.finished = True
-            self._leave()
+        self._began = monotonic()
+        self._call(self._accept, self.number, self._began)
+        if self._ended is None:
+            self._work()
+        self.finished = True
 
     def _work(self) -> None:
         limited = self._soft is not None or self._hard is not None
@@ -123,26 +122,29 @@ class Job:
         except BaseException as error:
             self.finished = True
             self._settle()
-            self._fail(error)
+            if self._ended is None:
+                self._fail(error)
         else:
             self.finished = True
             self._settle()
-            self._call(self._callback, outcome)
+            if self._ended is None:
+                self._call(self._callback, outcome)
         finally:
             if limited:
                 self._crew.limited(self, False)
 
     def _settle(self) -> None:
         """The task is over: nothing that was meant for it may strike what follows."""
-        if self._watch is not None and self._ended is None:
+        if self._ended is not None:
+            return
+        if self._watch is not None:
             self._watch.cancel()
         if self._soft_raised:
             try:
                 yield_now()
             except SoftTimeLimitExceeded:
                 pass
-            if not self._reported:
-                self._report_soft()
+            self._report_soft()
 
     def _fail(self, error: BaseException) -> None:
         """What is raised here celery's tracer has not taken care of. In an `except`."""
@@ -161,6 +163,11 @@ class Job:
             callback(*args)
         except Exception:
             _log.exception("celery's own part of task %s has failed", self.number)
+
+    def _over(self, fiber: Fiber[None]) -> None:
+        """A done-callback."""
+        if self._ended != OVERDUE:  # that has still to be told; the pool is not to be empty before
+            self._leave()
 
     def _leave(self) -> None:
         if not self._left:
@@ -194,10 +201,10 @@ class Job:
             fiber.join(GRACE)
         except TimeoutError:
             _log.error("task %s goes on although it was cancelled; its place is given to another one", self.number)
-            self._leave()
+        self._leave()
 
     def _report_soft(self) -> None:
-        if not self._reported:
+        if not self._reported and self._soft is not None:
             self._reported = True
             self._call(self._timeout_callback, True, self._soft)
 
@@ -205,7 +212,7 @@ class Job:
         """Raise SoftTimeLimitExceeded in it, once."""
         if self.fiber is not None and not (self.finished or self._soft_raised or self._ended):
             self._soft_raised = True
-            self.fiber.kill(SoftTimeLimitExceeded(self._soft))
+            self.fiber.kill(SoftTimeLimitExceeded() if self._soft is None else SoftTimeLimitExceeded(self._soft))
 
     def look(self) -> None:
         """It is computing right now: raise what is due. In a signal handler, in its fiber."""

@@ -16,6 +16,7 @@ Facts, and what follows:
 
 import logging
 import signal as signals
+from _socket import socket as Raw  # noqa: N812
 from collections import deque
 from itertools import count
 from socket import MSG_DONTWAIT
@@ -75,6 +76,12 @@ class TaskPool(BasePool):  # type: ignore[misc] # celery has no types
     def spawn_n(self, function: Any, *args: Any) -> Fiber[Any]:
         """For celery: run a service of the worker beside the tasks."""
         return spawn(function, *args)
+
+    def on_start(self) -> None:
+        """Say what of the worker's options means nothing here."""
+        for name in ("maxtasksperchild", "max_memory_per_child"):
+            if self.options.get(name):
+                _log.warning("%s does nothing: tasks run in the worker itself, which has no children", name)
 
     # -- tasks ------------------------------------------------------------------------------------------------------------
 
@@ -182,14 +189,14 @@ class TaskPool(BasePool):  # type: ignore[misc] # celery has no types
         """Wake celery's loop. Also in a signal handler."""
         if self._bell is not None:
             try:
-                self._bell[1].send(b"!", MSG_DONTWAIT)
+                Raw.send(self._bell[1], b"!", MSG_DONTWAIT)  # which has no turns: a signal may strike in here, too
             except BlockingIOError:
                 pass  # it has been rung often enough
 
     def _rung(self) -> None:
         assert self._bell is not None
         try:
-            self._bell[0].recv(4096, MSG_DONTWAIT)
+            Raw.recv(self._bell[0], 4096, MSG_DONTWAIT)
         except BlockingIOError:
             pass
         relay.relay.run()
@@ -223,7 +230,8 @@ def _tend() -> None:
         return
     try:
         hub.fire_timers()
-        for callback in hub._pop_ready():
+        pop_ready = getattr(hub, "_pop_ready", list)
+        for callback in pop_ready():
             if _acknowledges(callback):
                 callback()
             else:

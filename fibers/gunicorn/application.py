@@ -54,7 +54,7 @@ class PlainFileWrapper(FileWrapper):
 class Application(WsgiHandler):
     """The handler of a worker. Counts requests in `worker.nr`."""
 
-    __slots__ = ("_allowed", "_by_hand", "_post", "_pre", "_schemes", "_script", "_worker")
+    __slots__ = ("_allowed", "_by_hand", "_named", "_post", "_pre", "_schemes", "_script", "_worker")
 
     strict: ClassVar[bool] = False  # gunicorn leaves out what belongs to the connection, and so do we
 
@@ -74,6 +74,7 @@ class Application(WsgiHandler):
         self._worker = worker
         self._allowed = settings.forwarders(cfg)
         self._schemes = {name.lower(): value for name, value in cfg.secure_scheme_headers.items()}
+        self._named = bool(settings.forwarder_names(cfg))
         self._script = os.environ.get("SCRIPT_NAME", "")
         self._pre, self._post = cfg.pre_request, cfg.post_request
 
@@ -132,7 +133,10 @@ class Application(WsgiHandler):
         environ["gunicorn.socket"] = exchange.sock
         if self._by_hand:
             environ["SERVER_NAME"], environ["SERVER_PORT"] = _where(exchange, view.scheme)
-        script = environ.get("HTTP_SCRIPT_NAME", self._script)
+        script = self._script
+        for name, value in exchange.head.fields if self._named else ():
+            if name == "script_name":  # and not what becomes the same variable, but anybody may send: Script-Name
+                script = value
         if script:
             environ["SCRIPT_NAME"] = script
             if not environ["PATH_INFO"].startswith(script):

@@ -155,3 +155,14 @@ def test_a_path_outside_of_the_script_name() -> None:
     with site(Served(Application(worker, app, None)), limits=settings.limits) as served, served.connect() as client:
         client.write_all(b"GET /other HTTP/1.1\r\nHost: a\r\nScript_Name: /x\r\n\r\n")
         assert answer(client).status == 500
+
+
+def test_what_only_looks_like_a_script_name() -> None:
+    def tell(environ: dict[str, Any], start: Any) -> list[bytes]:
+        start("200 OK", [])
+        return [f"{environ['SCRIPT_NAME']}|{environ['PATH_INFO']}".encode()]
+
+    worker = Worker(config())
+    settings = settings_of(worker.cfg, Settings())
+    with site(Served(Application(worker, tell, None)), limits=settings.limits) as served:
+        assert served.ask("/x/y", Script_Name="/x").body == b"|/x/y"
