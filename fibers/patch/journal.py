@@ -7,16 +7,18 @@ _MISSING: Final = object()
 
 
 class Journal:
-    """Makes changes and remembers them. One thread at a time."""
+    """Makes changes, and remembers them while it `keeps`. One thread at a time."""
 
-    __slots__ = ("_steps",)
+    __slots__ = ("_steps", "keeps")
 
     def __init__(self) -> None:
+        self.keeps = True
         self._steps: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
 
     def record(self, undo: Callable[..., object], *args: Any) -> None:
         """`undo(*args)` will take back what has just been done."""
-        self._steps.append((undo, args))
+        if self.keeps:
+            self._steps.append((undo, args))
 
     def set_item(self, mapping: dict[Any, Any], key: Any, value: Any) -> None:
         """`mapping[key] = value`."""
@@ -27,6 +29,13 @@ class Journal:
         """`owner.name = value`. Remembered is what `owner` itself holds, not what it inherits."""
         self.record(_restore_attribute, owner, name, vars(owner).get(name, _MISSING))
         setattr(owner, name, value)
+
+    def move_to(self, other: "Journal") -> None:
+        """Have `other` remember what this one does, if that one keeps anything; and record no more."""
+        if other.keeps:
+            other._steps += self._steps
+        self._steps.clear()
+        self.keeps = False
 
     def undo(self) -> None:
         """Take everything back."""
