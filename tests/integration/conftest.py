@@ -47,7 +47,5 @@ def celery_told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
 def _celery_begins_early(request: pytest.FixtureRequest) -> None:
     """If it is wanted at all: it waits most of the time, and the others can be tested meanwhile."""
     wanted = [item for item in request.session.items if "celery_told" in getattr(item, "fixturenames", ())]
-    if any(
-        item.get_closest_marker("skipif") is None or not item.get_closest_marker("skipif").args[0] for item in wanted
-    ):
+    if any(not mark.args[0] for item in wanted for mark in item.iter_markers("skipif")):
         request.getfixturevalue("celery_told")

@@ -125,7 +125,10 @@ def test_nobody_hears_what_a_task_makes_of_its_end(crew: Crew) -> None:
     assert crew.wait() == [("accepted",), "over"]
 
 
-def test_a_task_that_will_not_end_loses_its_place(crew: Crew, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_task_that_will_not_end_loses_its_place(
+    crew: Crew, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fibers.celery.job.GRACE", 0.05)
     go_on = True
 
     def work() -> None:
