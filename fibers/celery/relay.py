@@ -6,7 +6,7 @@ Facts, and what follows:
   results. A handler strikes in the middle of any fiber, or in the runtime, where nothing may wait.
 * celery's loop stands still meanwhile, and so no new tasks come. So a handler is run by the fiber of that loop, at its next
   turn, which comes at once. If it does not come (the broker is gone, the worker has only just begun, or ends already), a
-  fiber of its own runs it a second later.
+  fiber of its own runs it a second later; and at once, where celery has no loop.
 * What a handler raises to end the worker is a SystemExit. From any fiber, that goes to the main one.
 * All of celery's handlers are installed in one place, `celery.platforms.signals`.
 """
@@ -35,8 +35,10 @@ class Relay:
     def struck(self, handler: Handler, *args: Any) -> None:
         """A signal has come. In a signal handler."""
         self._struck.append((handler, args))
-        spawn(self._otherwise)
-        if self.wake is not None:
+        if self.wake is None:
+            spawn(self.run)
+        else:
+            spawn(self._otherwise)
             self.wake()
 
     def run(self) -> None:

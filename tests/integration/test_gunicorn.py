@@ -131,6 +131,7 @@ def test_side_by_side(tmp_path: Path) -> None:
             who_holds_up_the_thread_is_killed,
             who_waits_lives_and_is_cut_before_the_master_kills,
             an_impatient_end,
+            a_changed_file_is_served,
             workers_are_replaced_after_so_many_requests,
             tls_with_listeners_of_their_own,
             what_cannot_be_done_is_said_at_the_start,
@@ -162,6 +163,14 @@ def who_waits_lives_and_is_cut_before_the_master_kills(folder: Path) -> None:
         assert isinstance(waits.exception(), (OSError, EOFError))
         assert re.search("graceful timeout.*GET /ever", gunicorn.log)
         assert "SIGKILL" not in gunicorn.log
+
+
+def a_changed_file_is_served(folder: Path) -> None:
+    with Gunicorn(folder, "--reload", "--reload-engine", "poll") as gunicorn:
+        pid = gunicorn.ask("/").body.split()[0]
+        (folder / "app.py").write_text((folder / "app.py").read_text() + "\n")
+        gunicorn.wait_until_serving(2)
+        assert gunicorn.ask("/").body.split()[0] != pid
 
 
 def an_impatient_end(folder: Path) -> None:

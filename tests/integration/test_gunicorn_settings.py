@@ -11,6 +11,7 @@ from support.http_serving import answer, site
 
 from fibers.gunicorn.application import Application, RequestLog
 from fibers.gunicorn.settings import problems, settings_of
+from fibers.gunicorn.worker import SWITCH, wants
 from fibers.http.hub import Settings
 
 
@@ -55,6 +56,14 @@ def test_what_is_refused_and_what_is_left_out() -> None:
     )
     assert [each.split(":")[0] for each in errors] == ["strip_header_spaces = True", "header_map = 'dangerous'"]
     assert [each.split(":")[0] for each in left_out] == ["threads = 2", "http_protocols with h2"]
+
+
+def test_the_patch_can_be_left_out() -> None:
+    assert wants({})
+    assert wants({SWITCH: "Yes"})
+    assert not wants({SWITCH: "0"})
+    with pytest.raises(ValueError, match="FIBERS_GUNICORN_PATCH is 1 or 0, not 'perhaps'"):
+        wants({SWITCH: "perhaps"})
 
 
 class Worker:

@@ -25,6 +25,10 @@ pytestmark = pytest.mark.skipif(
         "errors",
         "revocation_and_what_inspect_says",
         "the_ends_of_workers",
+        pytest.param(
+            "a_transport_without_a_loop",
+            marks=pytest.mark.skipif(SCALE < 1, reason="starts one more worker; make soak"),
+        ),
     ],
 )
 def test_workers(celery_told: Mapping[str, str], scenario: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 from support.celery_program import TASKS, Worker
-from support.scale import scaled
+from support.scale import SCALE, scaled
 from support.servers import Redis
 
 from fibers.eventloop import BACKEND
@@ -41,6 +41,16 @@ def raises(kind: type[BaseException], match: str = "") -> Iterator[Any]:
         raise AssertionError(f"{kind.__name__} was not raised, but {caught.value!r}")
 
 
+def load(path: Path) -> Any:
+    """The tasks, as their module."""
+    spec = importlib.util.spec_from_file_location("celery_tasks", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["celery_tasks"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 class Site:
     """Two workers, and the tasks as their clients know them."""
 
@@ -50,12 +60,7 @@ class Site:
         (folder / "celery_tasks.py").write_text(TASKS)
         self.workers = [Worker(folder, url, name) for name in ("one", "two")]
         os.environ["CELERY_BROKER_URL"] = url
-        spec = importlib.util.spec_from_file_location("celery_tasks", folder / "celery_tasks.py")
-        assert spec is not None
-        assert spec.loader is not None
-        self.tasks: Any = importlib.util.module_from_spec(spec)
-        sys.modules["celery_tasks"] = self.tasks
-        spec.loader.exec_module(self.tasks)
+        self.tasks = load(folder / "celery_tasks.py")
         for worker in self.workers:
             worker.wait_for("ready")
 
@@ -159,12 +164,40 @@ def the_ends_of_workers(celery: Site) -> None:
     assert {celery.get(result) for result in results} == {warm.child.pid}
 
 
+def a_transport_without_a_loop(celery: Site) -> None:
+    """celery reads the broker in a loop of another kind then, and expects other things of a pool."""
+    folder = celery.folder / "files"
+    for name in ("queue", "control", "results"):
+        (folder / name).mkdir(parents=True)
+    (folder / "celery_tasks.py").write_text(
+        TASKS.replace("backend=URL", f"backend='file://{folder}/results'")
+        + f"app.conf.broker_transport_options = {{'data_folder_in': '{folder}/queue', 'data_folder_out': "
+        f"'{folder}/queue', 'control_folder': '{folder}/control'}}\n"
+    )
+    os.environ["CELERY_BROKER_URL"] = "filesystem://"
+    tasks = load(folder / "celery_tasks.py")
+    # All of them before the worker begins: this transport may read a file that is still being written.
+    results = [tasks.wait.delay(0.3) for _ in range(20)]
+    soft = tasks.cleans_up.apply_async((60,), soft_time_limit=0.2)
+    hard = tasks.wait.apply_async((60,), time_limit=0.2)
+    with Worker(folder, "filesystem://", "files") as worker:
+        assert {celery.get(result) for result in results} == {worker.child.pid}
+        assert celery.get(soft) == "cleaned up"
+        with raises(TimeLimitExceeded):
+            celery.get(hard)
+        ping = tasks.app.control.inspect(destination=[worker.node], timeout=20).ping()
+        assert ping == {worker.node: {"ok": "pong"}}
+        worker.signal(signal.SIGTERM)
+        assert worker.end() == 0
+
+
 SCENARIOS: Final = (
     tasks_wait_side_by_side_in_all_workers,
     limits,
     errors,
     revocation_and_what_inspect_says,
     the_ends_of_workers,
+    *([a_transport_without_a_loop] if SCALE >= 1 else []),
 )
 
 
