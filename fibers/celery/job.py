@@ -118,6 +118,8 @@ class Job:
                 raise  # the program ends
             return
         except (WorkerShutdown, WorkerTerminate):
+            self.finished = True
+            self._settle()
             raise  # meant for the worker, and will get there: the main fiber gets what is a SystemExit
         except BaseException as error:
             self.finished = True
@@ -236,3 +238,7 @@ class Job:
         fiber = self.fiber
         if fiber is not None and fiber is not current():
             fiber.cancel()
+            if why == TERMINATED:
+                if self._watch is not None:
+                    self._watch.cancel()
+                spawn(self._part, name=f"the end of celery task {self.number}")

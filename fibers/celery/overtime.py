@@ -8,6 +8,7 @@ of the main thread, and what the handler raises is raised there.
   is never disturbed, and a computing one ten times a second, while a task with a limit runs.
 * It raises only in code of the task that is overdue. In the runtime (nobody's code) and in this package (between two steps
   of ours) it does not; the next tick will see.
+* The handler stays when the timer is stopped: a signal may still be on its way.
 * A task that is held up inside of C code is out of reach for everybody.
 """
 
@@ -30,26 +31,24 @@ Look = Callable[[Fiber[Any]], None]
 class Overtime:
     """Calls `look(fiber)` now and then with a fiber that computes. What it raises is raised in that. In the main thread."""
 
-    __slots__ = ("_ends", "_look", "_previous")
+    __slots__ = ("_limited", "_look")
 
     def __init__(self, look: Look) -> None:
         self._look = look
-        self._previous: Any = None
-        self._ends = 0  # tasks with a limit that run
+        self._limited = 0  # tasks with a limit that run
 
     def begin(self) -> None:
         """A task with a limit begins."""
-        self._ends += 1
-        if self._ends == 1:
-            self._previous = signal.signal(signal.SIGVTALRM, self._tick)
+        self._limited += 1
+        if self._limited == 1:
+            signal.signal(signal.SIGVTALRM, self._tick)
             signal.setitimer(signal.ITIMER_VIRTUAL, TICK, TICK)
 
     def end(self) -> None:
         """It has ended."""
-        self._ends -= 1
-        if not self._ends:
+        self._limited -= 1
+        if not self._limited:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-            signal.signal(signal.SIGVTALRM, self._previous or signal.SIG_DFL)
 
     def _tick(self, number: int, frame: FrameType | None) -> None:
         scheduler = state.scheduler

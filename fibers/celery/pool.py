@@ -42,8 +42,6 @@ _log: Final = logging.getLogger("celery.pool")
 #: Seconds between two looks at celery's loop while the pool is joined.
 TEND: Final = 0.5
 
-relay.install()
-
 
 class TaskPool(BasePool):  # type: ignore[misc] # celery has no types
     """celery's tasks in fibers. Made and used by a worker, in its main thread; see docs/deployment.md."""
@@ -59,6 +57,7 @@ class TaskPool(BasePool):  # type: ignore[misc] # celery has no types
                 "fibers.celery.TaskPool needs the standard library patched: start the worker with "
                 "CELERY_CUSTOM_WORKER_POOL=fibers.celery:TaskPool and --pool custom, or call fibers.patch.patch_all() first"
             )
+        relay.install()  # the worker installs its handlers later
         self._numbers = count(1)
         self._running: dict[int, Job] = {}
         self._waiting: deque[Job] = deque()

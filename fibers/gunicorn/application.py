@@ -11,6 +11,8 @@ Facts, and what follows:
   same exception is what ends it.
 * An application that answers on the socket behind our back (`gunicorn.socket`, as WebSocket libraries do) says so by
   raising StopIteration: nothing is to be added, and the connection ends.
+* A `fibers.http.Server` with routes is no WSGI application, and needs none: it gets the exchange. Then hooks and logs have
+  no environ.
 """
 
 import io
@@ -54,7 +56,7 @@ class PlainFileWrapper(FileWrapper):
 class Application(WsgiHandler):
     """The handler of a worker. Counts requests in `worker.nr`."""
 
-    __slots__ = ("_allowed", "_by_hand", "_named", "_post", "_pre", "_schemes", "_script", "_worker")
+    __slots__ = ("_allowed", "_by_hand", "_named", "_post", "_pre", "_routed", "_schemes", "_script", "_worker")
 
     strict: ClassVar[bool] = False  # gunicorn leaves out what belongs to the connection, and so do we
 
@@ -70,6 +72,7 @@ class Application(WsgiHandler):
         if server is not None:
             base["SERVER_NAME"], base["SERVER_PORT"] = server
         super().__init__(app, base)
+        self._routed = bool(getattr(app, "takes_exchanges", False))
         self._by_hand = server is None  # where a request came in has to be asked each time
         self._worker = worker
         self._allowed = settings.forwarders(cfg)
@@ -88,7 +91,10 @@ class Application(WsgiHandler):
         exchange.left = (view, None)
         try:
             self._pre(worker, view)
-            super().__call__(exchange)
+            if self._routed:
+                self._app(exchange)
+            else:
+                super().__call__(exchange)
         except StopIteration:
             raise ClientGoneError("the application has answered by itself") from None
         except (RequestError, ClientGoneError):
@@ -168,13 +174,17 @@ class RequestLog:
     def note(self, exchange: Exchange, server: tuple[str, int], seconds: float, number: int, gone: bool) -> None:
         """See `fibers.http.accesslog.RequestLog`. The line is written at once, by whatever logger gunicorn has."""
         view, environ = exchange.left or (None, None)
-        if environ is None:  # refused, before there was one
+        if environ is None:  # refused before there was one, or not a matter of WSGI
             head, peer = exchange.head, exchange.peer
             environ = {**_UNREADABLE, "REMOTE_ADDR": peer.client}
             view = view or RequestView(exchange, peer.scheme)
             if head.method != "-":
                 environ.update(REQUEST_METHOD=head.method, RAW_URI=head.target, QUERY_STRING=head.query)
                 environ["SERVER_PROTOCOL"] = "HTTP/{}.{}".format(*head.version)
+                environ["HTTP_REFERER"], environ["HTTP_USER_AGENT"] = (
+                    head.get("referer", "-"),
+                    head.get("user-agent", "-"),
+                )
         try:
             self._log.access(ResponseView(exchange), view, environ, timedelta(seconds=seconds))
         except Exception:

@@ -61,7 +61,7 @@ def crew() -> Iterator[Crew]:
     made = Crew()
     yield made
     assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
-    assert signal.getsignal(signal.SIGVTALRM) == signal.SIG_DFL
+    signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
 
 
 def test_a_task_that_ends_in_time(crew: Crew) -> None:
@@ -118,15 +118,18 @@ def test_nobody_hears_what_a_task_makes_of_its_end(crew: Crew) -> None:
         except fibers.Cancelled:
             raise ValueError("of my own") from None
 
-    job = crew.run(work)
+    job = crew.run(work, soft_timeout=60, timeout=60)
+    fibers.sleep(0)
     fibers.sleep(0)
     job.end(TERMINATED)
     job.end(OVERDUE)
     assert crew.wait() == [("accepted",), "over"]
+    fibers.sleep(0)  # who waits for its end sees it, too
 
 
+@pytest.mark.parametrize("how", [TERMINATED, OVERDUE])
 def test_a_task_that_will_not_end_loses_its_place(
-    crew: Crew, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    crew: Crew, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setattr("fibers.celery.job.GRACE", 0.05)
     go_on = True
@@ -138,8 +141,12 @@ def test_a_task_that_will_not_end_loses_its_place(
             except fibers.Cancelled:
                 pass
 
-    job = crew.run(work, timeout=0.01)
-    assert crew.wait() == [("accepted",), ("late", "False", "0.01"), "over"]
+    job = crew.run(work, timeout=0.01 if how == OVERDUE else None)
+    if how == TERMINATED:
+        fibers.sleep(0)
+        job.end(TERMINATED)
+    told = [("late", "False", "0.01")] if how == OVERDUE else []
+    assert crew.wait() == [("accepted",), *told, "over"]
     assert "task 7 goes on although it was cancelled" in caplog.text
     assert job.fiber is not None
     assert not job.fiber.done()
@@ -200,6 +207,6 @@ def test_errors_that_celery_does_not_see_to(crew: Crew) -> None:
     def shut_down() -> None:
         raise WorkerShutdown(0)
 
-    crew.run(shut_down)
+    crew.run(shut_down, timeout=60)
     with pytest.raises(WorkerShutdown):
         crew.wait()

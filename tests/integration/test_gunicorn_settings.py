@@ -12,6 +12,7 @@ from support.http_serving import answer, site
 from fibers.gunicorn.application import Application, RequestLog
 from fibers.gunicorn.settings import problems, settings_of
 from fibers.gunicorn.worker import SWITCH, wants
+from fibers.http import Server
 from fibers.http.hub import Settings
 
 
@@ -175,3 +176,16 @@ def test_what_only_looks_like_a_script_name() -> None:
     settings = settings_of(worker.cfg, Settings())
     with site(Served(Application(worker, tell, None)), limits=settings.limits) as served:
         assert served.ask("/x/y", Script_Name="/x").body == b"|/x/y"
+
+
+def test_a_server_with_routes() -> None:
+    routed = Server()
+    routed.route("/hello/{name}")(lambda request, name: f"hello {name}")
+    worker = Worker(config())
+    with site(Served(Application(worker, routed, None))) as served:
+        served.hub.log = RequestLog(worker)
+        assert served.ask("/hello/you").body == b"hello you"
+        assert served.ask("/nowhere").status == 404
+    assert [each[:5] for each in worker.logged] == [
+        ("200 OK", 200, 9, "GET", "/hello/you"), ("404 Not Found", 404, 14, "GET", "/nowhere"),
+    ]  # fmt: skip
