@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs, on Debian and its relatives, the programs that tests drive as foreign processes: strace counts system
-# calls, redis-server, PostgreSQL, curl and openssl are peers that know nothing of this project (openssl makes the
+# calls, redis-server, PostgreSQL, curl, ab, wrk and openssl are peers that know nothing of this project (openssl makes the
 # certificates of tests, too), ip makes networks. A browser without a screen looks at the status page. And libevent, for
 # the loop over it.
 # Elsewhere it says what is missing and leaves the machine alone: the tests that need an absent program name it when
@@ -8,7 +8,7 @@
 set -euo pipefail
 
 missing=()
-for pair in strace:strace redis-server:redis-server curl:curl openssl:openssl make:make ip:iproute2; do
+for pair in strace:strace redis-server:redis-server curl:curl openssl:openssl make:make ip:iproute2 ab:apache2-utils wrk:wrk; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 # Debian keeps the programs of PostgreSQL out of PATH.

@@ -164,7 +164,7 @@ class PollingLoop(LifetimeFiles):
         level = not poller.edge_triggered
         for fd, bits in events:
             handle = table.get(fd)
-            if level or handle is None or handle.observed:
+            if level or handle is None or handle.observers:
                 if not self._unusual(fd, bits, handle):
                     continue
                 assert handle is not None

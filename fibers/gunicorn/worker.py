@@ -85,6 +85,10 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
         """Everything. gunicorn calls this in the new process, and ends that when it returns."""
         self._ended = Completion(Outside())
         self._quick = False
+        # Until here the handlers were the master's, which put signals into a queue that nobody reads in this process.
+        signal.signal(signal.SIGTERM, self.handle_exit)
+        signal.signal(signal.SIGQUIT, self.handle_quit)
+        signal.signal(signal.SIGINT, self.handle_quit)
         self.patch()
         _forward_logs(self.log)
         super().init_process()

@@ -10,6 +10,7 @@ Or it has the connection handed over (`upgrade`), to speak another protocol on i
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ..io.stream import Stream
 from .body import Body
 from .filepart import FilePart
 from .head import Head
@@ -47,7 +48,10 @@ class Line(Protocol):
 class Exchange:
     """See the module's text. For the fiber of its handler."""
 
-    __slots__ = ("_body", "_line", "_origin", "_plan", "ended", "fields", "head", "left", "sent", "started", "status")
+    __slots__ = (
+        "_body", "_line", "_origin", "_plan", "body_began", "ended", "fields", "head", "leaving", "left", "raw", "sent",
+        "started", "status",
+    )  # fmt: skip
 
     def __init__(self, line: Line, head: Head) -> None:
         self.head = head
@@ -57,6 +61,10 @@ class Exchange:
         self.fields: Fields = ()
         self.sent = 0  # bytes of its body, as far as the handler has got
         self.left: Any = None  # what a handler leaves for a log of its own
+        # Of its line, which has no room for what only some requests have:
+        self.raw: Stream | None = None  # below the body
+        self.body_began = 0.0
+        self.leaving: Callable[[], object] | None = None  # see Line.hand_over
         self._line = line
         self._body: Body | None = None
         self._origin: Origin | None = None

@@ -82,10 +82,10 @@ class WsgiHandler:
     def __call__(self, exchange: Exchange) -> None:
         response = _Response(exchange, self.strict)
         result = self._app(self.environ(exchange), response.start)
+        if result.__class__ is list and len(result) == 1 and response.status is not None and not response.begun:
+            exchange.respond(response.status, response.fields, result[0])
+            return  # a list has nothing to be closed
         try:
-            if result.__class__ is list and len(result) == 1 and response.status is not None and not response.begun:
-                exchange.respond(response.status, response.fields, result[0])
-                return
             if result.__class__ is FileWrapper and response.send_file(result.file):
                 return
             for data in result:
