@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from . import existing, internals, names, plugins, processes
+from . import existing, internals, logs, names, plugins, processes
 from .journal import Journal
 from .originals import STANDARD, find, find_now, module, split
 from .table import ALIASES, GROUPS, METHODS, NAMES
@@ -88,7 +88,7 @@ def _apply(new: frozenset[str], journal: Journal) -> None:
         os.register_at_fork(
             before=_if_threads(processes.before_fork),
             after_in_parent=_if_threads(processes.after_fork_in_parent),
-            after_in_child=processes.after_fork_in_child,
+            after_in_child=_if_threads(processes.after_fork_in_child),
         )
     for group in new:
         for name, methods in METHODS.get(group, {}).items():
@@ -96,6 +96,8 @@ def _apply(new: frozenset[str], journal: Journal) -> None:
             for method, function in methods.items():
                 journal.set_attribute(getattr(STANDARD[where], what), method, function)
     names.replace(journal, _patch.new)
+    if "thread" in new:
+        logs.defer(journal)
     if "locks" in new:
         existing.replace(journal)
     plugins.apply(journal)

@@ -189,8 +189,7 @@ def check(lock, rlock):
     for each in (slotted.lock, items.mutex, items.not_empty._lock, event._cond._lock, listed[0], closure(),
                  pool._shutdown_lock):
         assert type(each) is lock, each
-    for each in (Slotted.lock_of_all, plain.lock, plain.condition._lock, logging._lock, logging.lastResort.lock,
-                 threading._active_limbo_lock):
+    for each in (Slotted.lock_of_all, plain.lock, plain.condition._lock, logging._lock, logging.lastResort.lock):
         assert type(each) is rlock, each
     assert items.mutex is items.all_tasks_done._lock and plain.lock is plain.condition._lock
     assert type(held) is type(unreachable[0]) is type(next(iter(key))) is std[0]
