@@ -6,15 +6,12 @@ What they do is in support/celery_scenarios.py, which runs once, in a process of
 from collections.abc import Mapping
 
 import pytest
+from support.once import once
 from support.scale import SCALE
-
-from fibers.eventloop import BACKEND
 
 pytest.importorskip("celery", reason="pip install fibers-runtime[celery]")
 
-pytestmark = pytest.mark.skipif(
-    BACKEND != "epoll" and SCALE < 1, reason="starts celery for what does not depend on the event loop; make soak"
-)
+pytestmark = once
 
 
 @pytest.mark.parametrize(

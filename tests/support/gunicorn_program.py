@@ -128,6 +128,10 @@ class Gunicorn:
         self.wait_for(pattern, count)
         return [pid.encode() for pid in re.findall(pattern, self.log)]
 
+    def living(self, state: str) -> int:
+        """How many workers have come to `state` (words of the log), and have not ended."""
+        return self.log.count(state) - self.log.count("Worker exiting")
+
     def signal(self, number: int) -> None:
         self.child.send_signal(number)
 
