@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.process import ROOT, environment
-from support.servers import find
+from support.servers import find, mortal
 
 #: Seconds for all that celery is to do.
 LIMIT = 100.0
@@ -21,7 +21,7 @@ class Told:
         self._folder = folder
         with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
             self.child = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", "support.celery_scenarios", folder],
+                [*mortal(), sys.executable, "-W", "ignore", "-m", "support.celery_scenarios", folder],
                 env=environment({"PYTHONPATH": str(ROOT / "tests")}),
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err,
             )  # fmt: skip

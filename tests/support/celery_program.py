@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from support.process import environment
+from support.servers import mortal
 
 #: Seconds after which a test gives up.
 LIMIT = 40.0
@@ -89,7 +90,7 @@ class Worker:
         self._log = self._path.open("wb")
         given = {"CELERY_BROKER_URL": url, "CELERY_CUSTOM_WORKER_POOL": "fibers.celery:TaskPool"}
         self.child = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "celery", "-A", "celery_tasks", "worker", "--pool", "custom",
+            [*mortal(), sys.executable, "-W", "ignore", "-m", "celery", "-A", "celery_tasks", "worker", "--pool", "custom",
              "-n", self.node, "-c", str(concurrency), "-l", "info", "--without-mingle", "--without-gossip", *options],
             cwd=folder, env=environment(given), stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
             start_new_session=True,

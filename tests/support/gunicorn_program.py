@@ -17,6 +17,7 @@ from typing import Any, Self
 from gunicorn import config as gunicorn_config
 from support.http_serving import answer, request
 from support.process import environment
+from support.servers import mortal
 
 import fibers
 from fibers.io import Stream, socket
@@ -73,7 +74,7 @@ class Gunicorn:
         self._log = (folder / "log").open("wb")
         no_control = ["--no-control-socket"] if _has_control() else []
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-k", "fibers.gunicorn.Worker", "--config", "conf.py",
+            [*mortal(), sys.executable, "-m", "gunicorn", "-k", "fibers.gunicorn.Worker", "--config", "conf.py",
              "--bind", f"127.0.0.1:{port}", "--workers", str(workers), *no_control, *options, "app:app"],
             cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
             start_new_session=True,
