@@ -7,7 +7,7 @@ from support.process import ROOT
 from support.readme import read
 from test_readme import run_programs
 
-PAGES = [ROOT / "docs" / f"{name}.md" for name in ("asyncio", "concurrency", "http", "servers")]
+PAGES = [page for page in sorted((ROOT / "docs").glob("*.md")) if "<!-- run:" in page.read_text("utf-8")]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

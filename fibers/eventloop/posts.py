@@ -2,7 +2,7 @@
 
 Facts. CPython looks for signals when a Python function starts, after each call and at each jump back, and a handler may
 raise there. A post whose function is struck when it starts has been taken out of the inbox and has done nothing: a
-wake-up, a fiber from another thread, a close would be lost. The next handler may raise at the next opportunity, while
+wake-up, a task from another thread, a close would be lost. The next handler may raise at the next opportunity, while
 the first error is dealt with.
 
 So no call stands between taking a post out and calling it, nor between its failure and putting it back, with the place

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from time import sleep as sleep_thread
 from time import time
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol
 from weakref import WeakSet
 
 from .exchange import Exchange
@@ -32,6 +32,21 @@ _log: Final = logging.getLogger("fibers.http")
 PAUSE: Final = 0.05
 #: Seconds given to the last lines when the log is closed.
 LAST_WORDS: Final = 5.0
+
+
+class RequestLog(Protocol):
+    """What a loop tells of each request. `AccessLog` is one; a server that embeds this one may have its own."""
+
+    dropped: int  # requests that are missing in it
+
+    def note(self, exchange: Exchange, server: tuple[str, int], seconds: float, number: int, gone: bool) -> None:
+        """A request has been answered, after `seconds`; as the connection's `number`th. Raises nothing.
+
+        `gone`: the client went before it had everything.
+        """
+
+    def flush(self) -> object:
+        """The loop has come to its end. In a worker thread; may block."""
 
 
 class AccessLog:

@@ -43,6 +43,7 @@ class Limits(NamedTuple):
     field: int = 8_190
     fields: int = 100
     head: int = 65_536  # everything together, line ends included
+    underscored: frozenset[str] = frozenset()  # names with an underscore (lower case) that are not dropped; "*": all
 
 
 class Head:
@@ -135,6 +136,8 @@ def parse_head(data: bytes, limits: Limits = Limits()) -> Head:  # noqa: B008 - 
                 if special is None:
                     special = {}
                 special.setdefault(known, []).append(value)
+        elif limits.underscored and not limits.underscored.isdisjoint((name.lower(), "*")):
+            fields.append((name.lower(), value.strip(" \t")))
     _understand(head, special or {})
     return head
 

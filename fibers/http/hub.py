@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from ..core.scheduler import get_scheduler
 from ..server.scoreboard import Row
 from . import census
-from .accesslog import AccessLog
+from .accesslog import RequestLog
 from .census import ACCEPTED, CLOSING, HEAD, KEEP_ALIVE, TLS, WRITING, Census
 from .crowding import AddressLimit
 from .head import Limits
@@ -101,7 +101,7 @@ class Hub:
         self.emptied: Callable[[], None] | None = None  # told of each connection that has ended
         self.spent: Callable[[], None] | None = None  # called when `turns` requests have been served
         self.turns = NEVER
-        self.log: AccessLog | None = None
+        self.log: RequestLog | None = None
         self.secure: Callable[[], Any] | None = None  # gives the TLS context of a new connection
         self.server = ("", 0)  # where it listens: host, or path, and port
 

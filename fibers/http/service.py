@@ -17,7 +17,7 @@ from ..io.socket import socket
 from ..server.scoreboard import Row
 from ..server.service import Changed
 from ..threads.to_thread import to_thread
-from .accesslog import AccessLog
+from .accesslog import RequestLog
 from .census import ACCEPTED, HEAD, KEEP_ALIVE, UPGRADED, Census
 from .connection import Connection
 from .crowding import AddressLimit
@@ -58,7 +58,7 @@ class HttpService:
         changed: Changed,
         *,
         board: Board,
-        log: AccessLog | None = None,
+        log: RequestLog | None = None,
         secure: Callable[[], Any] | None = None,
         server: tuple[str, int] = ("", 0),
         turns: int = NEVER,

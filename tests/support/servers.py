@@ -138,6 +138,12 @@ class Server:
         self.close()
 
 
+def mortal() -> list[str]:
+    """Words before a command that has it die with this process, however that ends. (On Linux.)"""
+    setpriv = shutil.which("setpriv")
+    return [] if setpriv is None else [setpriv, "--pdeathsig", "KILL", "--"]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
