@@ -8,7 +8,7 @@ other one. Any thread may link; the fiber lives in the thread that has made the 
 from collections.abc import Callable
 from typing import Any
 
-from ...core.runtime import spawn
+from ...core.runtime import spawn, yield_now
 from ...core.scheduler import get_scheduler
 from ...errors import Cancelled, FiberKilled
 from .hub import get_hub, spawn_raw
@@ -115,6 +115,8 @@ def _call_links(source: Linkable) -> None:
         links.remove(link)
         try:
             link(source)
+            if links and isinstance(link, SpawnedLink):
+                yield_now()  # what it has spawned may take others out
         except (Cancelled, FiberKilled):
             raise
         except BaseException as error:

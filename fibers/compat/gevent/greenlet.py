@@ -42,6 +42,7 @@ class Greenlet(Linkable):
     kwargs: ClassVar[dict[str, Any]] = {}
     value: Any = None
     spawn_tree_locals: dict[str, Any]
+    _spawner: "ref[Any]"
     #: Where it was made is in `fibers.dump()`.
     spawning_stack = None
     spawning_stack_limit = 0
@@ -62,9 +63,7 @@ class Greenlet(Linkable):
         self._traceback: TracebackType | None = None
         self._fate: Event | None = None  # for who waits before it has been started
         self._name: str | None = None
-        parent = getcurrent()
-        self._spawner: ref[Any] = ref(parent)
-        note_spawn(self, parent)
+        note_spawn(self, getcurrent())
 
     def _run(self) -> Any:
         """What it does. For derived classes."""
@@ -90,13 +89,13 @@ class Greenlet(Linkable):
     def start(self) -> None:
         """Have it run as soon as others wait. Nothing happens if it was started or killed before."""
         if self._fiber is None and not self._done:
-            self._begin(spawn(self._main, name=self._title()))
+            self._begin(spawn(_live, self, name=self._title()))
 
     def start_later(self, seconds: float) -> None:
         """As `start`, after `seconds`."""
         check_seconds("seconds", seconds)
         if self._fiber is None and not self._done:
-            self._begin(spawn(self._main_later, seconds, name=self._title()))
+            self._begin(spawn(_live_later, seconds, self, name=self._title()))
 
     def _begin(self, fiber: Fiber[None]) -> None:
         self._fiber = fiber
@@ -108,19 +107,6 @@ class Greenlet(Linkable):
 
     def _title(self) -> str:
         return self._name or getattr(self._run, "__qualname__", type(self).__name__)
-
-    def _main_later(self, seconds: float) -> None:
-        sleep(seconds)
-        self._main()
-
-    def _main(self) -> None:
-        """In its fiber."""
-        self._begun = True
-        me = running.enter(self)
-        try:
-            self.run()
-        finally:
-            running.leave(me)
 
     def run(self) -> None:
         """Call its function, and keep what comes of it."""
@@ -286,7 +272,7 @@ class Greenlet(Linkable):
             fiber.add_done_callback(self._never_ran)
         fiber.kill(error)
         if block:
-            self.join(timeout)
+            bounded(self._over, timeout)
 
     def throw(self, *args: Any) -> None:
         """Raise an exception in it: here and now, if it calls, else where it waits."""
@@ -357,6 +343,21 @@ class Greenlet(Linkable):
 
 
 
+
+
+def _live(greenlet: Greenlet) -> None:
+    """In its fiber. (A fiber keeps its function to the end of its days, but not the arguments.)"""
+    greenlet._begun = True
+    me = running.enter(greenlet)
+    try:
+        greenlet.run()
+    finally:
+        running.leave(me)
+
+
+def _live_later(seconds: float, greenlet: Greenlet) -> None:
+    sleep(seconds)
+    _live(greenlet)
 
 
 def joinall(

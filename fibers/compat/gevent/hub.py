@@ -11,6 +11,7 @@ import traceback
 from _thread import _local
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
+from weakref import ref
 
 from greenlet import GreenletExit
 
@@ -24,6 +25,7 @@ from ...eventloop.timers import Timer
 from ...lowlevel import park, unpark
 from ...sync.event import Event
 from ..running import Running, spawned_by_caller
+from .exceptions import LoopExit
 
 ErrorType = type[BaseException]
 
@@ -46,6 +48,8 @@ def as_error(*args: Any) -> BaseException:
 class Bare:
     """A fiber that is no Greenlet: the main one of a thread, one of `spawn_raw`, or one that others have spawned."""
 
+    _spawner: "ref[Any] | None" = None
+
     def __init__(self, fiber: Fiber[Any]) -> None:
         self._fiber = fiber
 
@@ -66,6 +70,10 @@ class Bare:
     def minimal_ident(self) -> int:
         """A number that no other living one has."""
         return id(self)
+
+    def spawning_greenlet(self) -> Any:
+        """Who has made it, if that is known and still lives."""
+        return None if self._spawner is None else self._spawner()
 
     def throw(self, *args: Any) -> None:
         """Raise an exception in it: here and now, if it is the calling one, else where it waits."""
@@ -104,6 +112,8 @@ def spawn_raw(function: Callable[..., object], *args: Any, **kwargs: Any) -> Bar
 
 def note_spawn(greenlet: Any, parent: Any) -> None:
     """A greenlet is being made by another one: they share their `spawn_tree_locals`."""
+    if parent is not None:
+        greenlet._spawner = ref(parent)
     shared = getattr(parent, "spawn_tree_locals", None)
     greenlet.spawn_tree_locals = {} if shared is None else shared
 
@@ -275,6 +285,11 @@ class Hub:
         if issubclass(type, self.SYSTEM_ERROR):
             self.handle_system_error(type, value, tb)
 
+    @staticmethod
+    def _normalize_exception(type: ErrorType, value: Any, tb: Any) -> tuple[ErrorType, BaseException, Any]:
+        error = value if isinstance(value, BaseException) else as_error(type, value)
+        return error.__class__, error, tb
+
     def handle_system_error(self, type: ErrorType, value: Any, tb: Any = None) -> None:
         """Raise an error in the main greenlet of the thread."""
         self._main._fiber.kill(as_error(type, value))
@@ -323,6 +338,20 @@ class _Here(_local):
     hub: Hub | None = None
 
 
+_hub_class: type[Hub] = Hub
+
+
+def set_default_hub_class(hub_class: type[Hub]) -> None:
+    """What `get_hub` makes from now on: for those who derive a class that treats errors in another way."""
+    global _hub_class
+    _hub_class = hub_class
+
+
+def get_hub_class() -> type[Hub]:
+    """What `get_hub` makes."""
+    return _hub_class
+
+
 _here: Final = _Here()
 
 
@@ -330,7 +359,7 @@ def get_hub() -> Hub:
     """That of the calling thread."""
     hub = _here.hub
     if hub is None or hub._main._fiber.scheduler is not get_scheduler():
-        hub = _here.hub = Hub()
+        hub = _here.hub = _hub_class()
     return hub
 
 
@@ -413,6 +442,6 @@ def idle(priority: int = 0) -> None:
 
 
 __all__ = [
-    "Bare", "GreenletExit", "Hub", "Waiter", "current_time", "get_hub", "get_hub_if_exists", "getcurrent", "idle", "kill",
+    "Bare", "GreenletExit", "Hub", "LoopExit", "Waiter", "current_time", "get_hub", "get_hub_if_exists", "getcurrent", "idle", "kill",
     "reinit", "sleep", "spawn_raw", "unpark",
 ]  # fmt: skip

@@ -11,6 +11,9 @@ from .timeout import Timeout, bounded
 class Semaphore(Linkable):
     """A number of permits, `value` at first. First come, first served. For several threads at once."""
 
+    #: No one thread's in particular.
+    hub = None
+
     def __init__(self, value: int = 1, hub: object = None) -> None:
         if value < 0:
             raise ValueError(f"semaphore initial value must be >= 0, not {value!r}")

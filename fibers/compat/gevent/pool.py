@@ -100,7 +100,7 @@ class Group(Mapping):
 
     greenlet_class: Any = Greenlet
 
-    def __init__(self, *greenlets: Greenlet) -> None:
+    def __init__(self, greenlets: Iterable[Greenlet] = ()) -> None:
         self.greenlets: set[Any] = set()
         self.dying: set[Any] = set()
         self._empty = event.Event()
@@ -110,9 +110,6 @@ class Group(Mapping):
 
     def __len__(self) -> int:
         return len(self.greenlets)
-
-    def __bool__(self) -> bool:
-        return True
 
     def __contains__(self, greenlet: object) -> bool:
         return greenlet in self.greenlets

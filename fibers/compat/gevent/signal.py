@@ -13,6 +13,8 @@ class signal_handler:  # noqa: N801 - as gevent calls it
     """Have `handler(*args, **kwargs)` called in a fiber of its own at each signal, until `cancel`. Main thread only."""
 
     greenlet_class: Any = Greenlet
+    #: Means nothing here.
+    ref = False
 
     def __init__(self, signalnum: int, handler: Callable[..., object], *args: Any, **kwargs: Any) -> None:
         if not callable(handler):

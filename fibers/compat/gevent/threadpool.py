@@ -40,7 +40,7 @@ class ThreadPool(Mapping):
     @property
     def size(self) -> int:
         """How many run."""
-        return int(self._limiter.borrowed_tokens)
+        return int(self._limiter.borrowed)
 
     def __len__(self) -> int:
         """How many have not ended."""
