@@ -69,7 +69,7 @@ def prepare() -> None:
     hub = gevent.hub
     _module("gevent.core", loop=loop, callback=hub.Callback)
     _module("gevent.events", subscribers=[])
-    _module("gevent._hub_local", get_hub_class=hub.get_hub_class, get_hub_if_exists=hub.get_hub, get_hub=hub.get_hub)
+    _module("gevent._hub_local", get_hub_class=hub.get_hub_class, get_hub_if_exists=hub.get_hub_if_exists, get_hub=hub.get_hub)
     for name in FOREIGN:  # `from gevent import testing` asks for an attribute
         setattr(gevent, name.removeprefix("gevent."), importlib.import_module(name))
 

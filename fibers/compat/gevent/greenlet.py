@@ -271,8 +271,8 @@ class Greenlet(Linkable):
         if not self._begun:
             fiber.add_done_callback(self._never_ran)
         fiber.kill(error)
-        if block:
-            bounded(self._over, timeout)
+        if block and not self.ready():
+            self.join(timeout)
 
     def throw(self, *args: Any) -> None:
         """Raise an exception in it: here and now, if it calls, else where it waits."""

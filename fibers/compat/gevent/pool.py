@@ -201,8 +201,9 @@ class Group(Mapping):
         block: bool = True,
         timeout: float | Timeout | None = None,
     ) -> None:
-        """Kill one of them."""
-        if greenlet in self.greenlets:
+        """Kill one of them, unless that has been done before."""
+        if greenlet in self.greenlets and greenlet not in self.dying:
+            self.dying.add(greenlet)
             _kill(greenlet, exception)
             if block:
                 greenlet.join(timeout)

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from signal import getsignal, set_wakeup_fd, signal
 from typing import Any
 
+from greenlet import GreenletExit
+
+from ...errors import Cancelled, FiberKilled
 from .greenlet import Greenlet
 from .hub import get_hub
 
@@ -27,8 +30,16 @@ class signal_handler:  # noqa: N801 - as gevent calls it
         get_hub().loop.run_callback(self.handle)
 
     def handle(self) -> None:
-        """Call it."""
-        self.greenlet_class.spawn(self.handler, *self.args, **self.kwargs)
+        """Have it called. What it raises is raised in the main greenlet, as from a handler of the standard kind."""
+        self.greenlet_class.spawn(self._call)
+
+    def _call(self) -> None:
+        try:
+            self.handler(*self.args, **self.kwargs)
+        except (Cancelled, FiberKilled, GreenletExit):
+            raise
+        except BaseException as error:
+            get_hub().handle_error(None, type(error), error, error.__traceback__)
 
     def cancel(self) -> None:
         """Do what was done before."""
