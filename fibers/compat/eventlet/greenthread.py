@@ -10,6 +10,8 @@ from typing import Any
 from greenlet import GreenletExit
 
 from ...core.runtime import sleep as _sleep
+from ...core.scheduler import get_scheduler
+from ..gevent._links import call_links
 from ..gevent.greenlet import Greenlet
 from ..gevent.hub import Bare, as_error, getcurrent, spawn_raw
 from ..striking import Strike
@@ -30,6 +32,13 @@ class GreenThread(Greenlet):
     def link(self, func: Callable[..., object], *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Have `func(self, *args, **kwargs)` called when it is over; soon, if it is."""
         self.rawlink(_Curried(func, args, kwargs))
+
+    def _notify(self) -> None:
+        """Its links are called at once, by itself as it ends, or by whoever links."""
+        if get_scheduler().current is None:
+            super()._notify()
+        else:
+            call_links(self)
 
     def unlink(self, func: Callable[..., object], *args: Any, **kwargs: Any) -> bool:  # type: ignore[override]
         """Take a link back. Was it there?"""

@@ -97,13 +97,13 @@ class Linkable:
             self._notifying = True
             try:
                 get_scheduler()
-                spawn(_call_links, self, name="links")
+                spawn(call_links, self, name="links")
             except BaseException:
                 self._notifying = False
                 raise
 
 
-def _call_links(source: Linkable) -> None:
+def call_links(source: Linkable) -> None:
     """In a fiber. Only those that are there at its beginning: a link may link again."""
     source._notifying = False
     links = source._links

@@ -1,5 +1,6 @@
 """gevent.backdoor: an interactive Python prompt for whoever connects. For loopback only: it can do anything."""
 
+import builtins
 import code
 from contextlib import redirect_stdout
 from io import StringIO
@@ -21,7 +22,7 @@ class BackdoorServer(StreamServer):
 
     def _talk(self, sock: Any, address: Any) -> None:
         stream = sock.makefile("rw", encoding="utf-8", errors="replace", newline="\n")
-        console = code.InteractiveConsole({"__builtins__": __builtins__, "__name__": "__console__", **self.locals})
+        console = code.InteractiveConsole({"__builtins__": builtins, "__name__": "__console__", **self.locals})
         console.write = stream.write  # type: ignore[method-assign]
         if self.banner is not None:
             stream.write(f"{self.banner}\n")

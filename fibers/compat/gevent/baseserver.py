@@ -1,13 +1,15 @@
 """gevent.baseserver: what the servers have in common. Behind each is a server of `fibers.server`.
 
 The listener of gevent's servers is an address or a socket that listens; `spawn` says how many connections there may be: a
-number, a Pool, or "default" (no limit; "raw" is the same). When there are so many, more wait in the kernel.
+number, a Pool, or "default" (no limit; "raw" is the same). When there are so many, more wait in the kernel. A function, such
+as `Pool.spawn` or `spawn_raw`, is called with the handle for each.
 """
 
 from typing import Any, Self
 
 from ...server.serving import Serving
 from ...sync.event import Event
+from .greenlet import joinall
 from .pool import Pool
 
 
@@ -44,22 +46,27 @@ class BaseServer:
     def set_spawn(self, spawn: Any) -> None:
         """How many there may be: see the module's text."""
         self.pool: Pool | None = None
+        self._spawn: Any = None
         if isinstance(spawn, Pool):
             self.pool = spawn
         elif isinstance(spawn, int) and not isinstance(spawn, bool):
             self.pool = Pool(spawn)
+        elif callable(spawn):
+            self._spawn = spawn
         elif spawn not in ("default", "raw", None):
-            raise TypeError(f"spawn is a Pool, a number, 'default' or 'raw', not {spawn!r}")
+            raise TypeError(f"spawn is a Pool, a number, 'default', 'raw' or a function, not {spawn!r}")
+        if self.pool is not None:
+            self._spawn = self.pool.spawn
 
     def _make(self) -> Serving:
         raise NotImplementedError
 
     def _handle(self, *args: Any) -> None:
         """In a fiber of the server: in the pool, if there is one."""
-        if self.pool is None:
+        if self._spawn is None:
             self.handle(*args)
         else:
-            self.pool.spawn(self.handle, *args).join()
+            joinall([self._spawn(self.handle, *args)])
 
     @property
     def _limit(self) -> int | None:

@@ -75,6 +75,17 @@ class Bare:
         """Who has made it, if that is known and still lives."""
         return None if self._spawner is None else self._spawner()
 
+    def ready(self) -> bool:
+        """The same."""
+        return self.dead
+
+    def rawlink(self, callback: Callable[[Any], object]) -> None:
+        """Have `callback(self)` called, in a fiber, when it is over. For `wait` and `iwait`."""
+        self._fiber.add_done_callback(lambda fiber: spawn_raw_in_runtime(lambda: callback(self)))
+
+    def unlink(self, callback: object) -> None:
+        """Nothing to do: a link is called once."""
+
     def throw(self, *args: Any) -> None:
         """Raise an exception in it: here and now, if it is the calling one, else where it waits."""
         error = as_error(*args)
@@ -421,7 +432,7 @@ class Waiter:
 
 def kill(greenlet: Any, exception: Any = GreenletExit) -> None:
     """Raise an exception in a greenlet, and do not wait for its end."""
-    if hasattr(greenlet, "ready"):
+    if hasattr(greenlet, "kill"):
         greenlet.kill(exception, block=False)
     elif not greenlet.dead:
         greenlet._fiber.kill(as_error(exception))

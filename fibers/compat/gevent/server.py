@@ -62,7 +62,7 @@ class DatagramServer(BaseServer):
         return UDPServer(self._listener, self._answer, **options)
 
     def _answer(self, data: bytes, address: Any) -> bytes | None:
-        answer = self.handle(data, address) if self.pool is None else self.pool.spawn(self.handle, data, address).get()
+        answer = self.handle(data, address) if self._spawn is None else self._spawn(self.handle, data, address).get()
         return answer if isinstance(answer, bytes) else None
 
 
