@@ -48,7 +48,7 @@ class Running(Generic[T]):
             found = getattr(strange, "value", None)
             if found is None:
                 found = strange.value = self._make(me)
-        return found  # type: ignore[no-any-return]
+        return found
 
 
 def spawned_by_caller(fiber: Fiber[Any]) -> None:

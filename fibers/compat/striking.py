@@ -52,7 +52,8 @@ class Strike:
     def withdraw(self) -> None:
         """Take it back, unless it has been raised. A second call does nothing."""
         get_scheduler()  # of a thread that has none yet
-        self._fiber.scheduler.ask(self._withdraw)
+        home: Any = self._fiber.scheduler
+        home.ask(self._withdraw)
 
     def _withdraw(self) -> None:
         fiber, timer = self._fiber, self._timer

@@ -1,11 +1,11 @@
 """gevent's own tests on our names: `python -m support.gevent_suite test__pool test__queue …` (make test-gevent).
 
-gevent ships its tests, and what they are made with, in its wheel. Here `import gevent` is `fibers.compat.gevent`. Of the wheel
-come the modules `gevent.tests` and `gevent.testing`, and two that those are written with; nothing else of it can be imported,
-so nothing is tested by accident that is not ours. Each file runs in a process of its own.
+gevent ships its tests, and what they are made with, in its wheel. Here `import gevent` is `fibers.compat.gevent`. Of the
+wheel come the modules `gevent.tests` and `gevent.testing`, and two that those are written with; nothing else of it can be
+imported, so nothing is tested by accident that is not ours. Each file runs in a process of its own.
 
 tests/compat/gevent_skips.txt says which tests do not count, one a line with the reason: `test__pool.TestPool.test_x  why`, or
-a whole class, or a whole file. A skipped test that would pass is reported, so that the list does not rot.
+`test__pool.*.test_x`, or a whole class, or a whole file. `--all` runs them, too.
 """
 
 import argparse
@@ -27,9 +27,10 @@ FOREIGN = ("gevent._compat", "gevent._util", "gevent.testing", "gevent.tests")
 
 #: Files that run by `make test-gevent`.
 FILES = (
-    "test__GreenletExit", "test__all", "test__api", "test__api_timeout", "test__event", "test__greenlet", "test__greenletset",
-    "test__iwait", "test__joinall", "test__local", "test__lock", "test__pool", "test__queue", "test__select",
-    "test__semaphore", "test__signal", "test__sleep0", "test__threadpool", "test__timeout",
+    "test__GreenletExit", "test__api", "test__api_timeout", "test__backdoor", "test__event", "test__greenlet",
+    "test__greenletset", "test__iwait", "test__joinall", "test__local", "test__lock", "test__pool", "test__queue",
+    "test__select", "test__semaphore", "test__server", "test__signal", "test__socket_close", "test__socket_errors",
+    "test__socket_timeout", "test__socketpair", "test__threadpool", "test__timeout",
 )  # fmt: skip
 
 
@@ -69,13 +70,18 @@ def prepare() -> None:
     hub = gevent.hub
     _module("gevent.core", loop=loop, callback=hub.Callback)
     _module("gevent.events", subscribers=[])
-    _module("gevent._hub_local", get_hub_class=hub.get_hub_class, get_hub_if_exists=hub.get_hub_if_exists, get_hub=hub.get_hub)
+    _module(
+        "gevent._hub_local",
+        get_hub_class=hub.get_hub_class,
+        get_hub_if_exists=hub.get_hub_if_exists,
+        get_hub=hub.get_hub,
+    )
     for name in FOREIGN:  # `from gevent import testing` asks for an attribute
         setattr(gevent, name.removeprefix("gevent."), importlib.import_module(name))
 
 
 def reasons(file: str) -> dict[str, str]:
-    """What is skipped of a file, by `Class.test`, `Class` or `` (all of it)."""
+    """What is skipped of a file, by `Class.test`, `*.test`, `Class` or nothing (all of it)."""
     found = {}
     for line in SKIPS.read_text().splitlines():
         if line and not line.startswith("#"):
@@ -96,13 +102,6 @@ def _flat(suite: Any) -> Iterator[Any]:
             yield each
 
 
-class _Result(unittest.TextTestResult):
-    def startTest(self, test: Any) -> None:  # noqa: N802
-        super().startTest(test)
-        if self.showAll:
-            self.stream.flush()
-
-
 def run_file(file: str, only: Sequence[str], all_tests: bool) -> int:
     """Run one file here. 0 if all that count have passed."""
     prepare()
@@ -112,11 +111,12 @@ def run_file(file: str, only: Sequence[str], all_tests: bool) -> int:
     left_out = 0
     for test in _flat(unittest.defaultTestLoader.loadTestsFromModule(module)):
         name = test.id().removeprefix(f"gevent.tests.{file}.")
-        if "" in skipped or name in skipped or name.rpartition(".")[0] in skipped:
+        kind, _, method = name.rpartition(".")
+        if not skipped.keys().isdisjoint(("", name, kind, f"*.{method}")):
             left_out += 1
         elif not only or any(each in name for each in only):
             chosen.addTest(test)
-    result = unittest.TextTestRunner(stream=sys.stdout, verbosity=1, resultclass=_Result).run(chosen)
+    result = unittest.TextTestRunner(stream=sys.stdout, verbosity=1).run(chosen)
     print(f"{file}: {result.testsRun} run, {len(result.failures) + len(result.errors)} failed, {left_out} left out")
     return 0 if result.wasSuccessful() else 1
 

@@ -13,7 +13,7 @@ from ...core.runtime import sleep as _sleep
 from ...core.scheduler import get_scheduler
 from ..gevent._links import call_links
 from ..gevent.greenlet import Greenlet
-from ..gevent.hub import Bare, as_error, getcurrent, spawn_raw
+from ..gevent.hub import as_error, getcurrent, spawn_raw
 from ..striking import Strike
 
 spawn_n = spawn_raw
@@ -148,6 +148,6 @@ def cancel(g: Any, *throw_args: Any) -> None:
 
 
 __all__ = [
-    "Bare", "GreenThread", "call_after", "call_after_global", "call_after_local", "cancel", "exc_after", "getcurrent", "kill",
+    "GreenThread", "call_after", "call_after_global", "call_after_local", "cancel", "exc_after", "getcurrent", "kill",
     "sleep", "spawn", "spawn_after", "spawn_after_local", "spawn_n",
 ]  # fmt: skip

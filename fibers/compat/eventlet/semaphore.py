@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ...sync import semaphore
 from ..gevent import lock
 
 
@@ -34,7 +35,7 @@ class BoundedSemaphore(Semaphore):
 
     def __init__(self, value: int = 1) -> None:
         super().__init__(value)
-        self._permits = lock.semaphore.BoundedSemaphore(value)
+        self._permits = semaphore.BoundedSemaphore(value)
         self._limit = value
 
     def bounded(self) -> bool:

@@ -1,7 +1,7 @@
 """gevent on fibers: `from fibers.compat import gevent`. docs/compat.md has the differences.
 
-The modules are gevent's: `gevent.pool`, `gevent.queue`, `gevent.event` and so on. `install()` makes `import gevent` mean this
-package, for programs that cannot be changed.
+The modules are gevent's: `gevent.pool`, `gevent.queue`, `gevent.event` and so on. `install()` makes `import gevent` mean
+this package, for programs that cannot be changed.
 
 Reading order:
 

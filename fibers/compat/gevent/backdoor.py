@@ -43,5 +43,4 @@ class BackdoorServer(StreamServer):
             prompt = "... " if more else ">>> "
 
 
-
 __all__ = ["BackdoorServer"]

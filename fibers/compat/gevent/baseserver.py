@@ -5,6 +5,7 @@ number, a Pool, or "default" (no limit; "raw" is the same). When there are so ma
 as `Pool.spawn` or `spawn_raw`, is called with the handle for each.
 """
 
+from socket import socket as std_socket
 from typing import Any, Self
 
 from ...server.serving import Serving
@@ -88,8 +89,10 @@ class BaseServer:
 
     @property
     def address(self) -> Any:
-        """Where it listens; before the start, what it was told."""
-        return self._listener if self._server is None else self._server.address
+        """Where it listens; before `init_socket` and the start, what it was told."""
+        if self._server is not None:
+            return self._server.address
+        return self._listener.getsockname() if isinstance(self._listener, std_socket) else self._listener
 
     @property
     def server_host(self) -> str:
@@ -103,11 +106,16 @@ class BaseServer:
         address = self.address
         return int(address[1]) if isinstance(address, tuple) else None
 
+    def init_socket(self) -> None:
+        """Bind and listen now, so that the address is known; `start` does it otherwise."""
+
     def start(self) -> None:
         """Listen and serve; returns at once. Nothing happens if it does."""
         if self._server is None:
             self._server = self._make()
             self._server.start()
+
+    start_accepting = start
 
     def close(self) -> None:
         """Accept no more. What is being handled goes on."""
@@ -137,7 +145,8 @@ class BaseServer:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} at {id(self):#x} {self.address!r}>"
+        handle = getattr(self, "handle", None)
+        return f"<{type(self).__name__} at {id(self):#x} address={self.address!r} handle={handle!r}>"
 
 
 __all__ = ["BaseServer"]

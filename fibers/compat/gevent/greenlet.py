@@ -106,7 +106,7 @@ class Greenlet(Linkable):
             callback(self)
 
     def _title(self) -> str:
-        return self._name or getattr(self._run, "__qualname__", type(self).__name__)
+        return self._name or str(getattr(self._run, "__qualname__", type(self).__name__))
 
     def run(self) -> None:
         """Call its function, and keep what comes of it."""
@@ -252,9 +252,7 @@ class Greenlet(Linkable):
 
     # -- ending it ------------------------------------------------------------------------------------------------
 
-    def kill(
-        self, exception: Any = GreenletExit, block: bool = True, timeout: float | Timeout | None = None
-    ) -> None:
+    def kill(self, exception: Any = GreenletExit, block: bool = True, timeout: float | Timeout | None = None) -> None:
         """Raise an exception in it where it waits, and wait (if `block`) until it is over, or `timeout` seconds.
 
         If its function has not begun, it never runs. Nothing happens if it is over.
@@ -336,13 +334,14 @@ class Greenlet(Linkable):
 
     def __repr__(self) -> str:
         run: Any = self._run
-        called = run.__name__ if hasattr(run, "__name__") and getattr(run, "__self__", None) in (None, self) else repr(run)
+        called = (
+            run.__name__ if hasattr(run, "__name__") and getattr(run, "__self__", None) in (None, self) else repr(run)
+        )
         given = [repr(each) for each in self.args] + [f"{name}={each!r}" for name, each in self.kwargs.items()]
         name = "" if self._name is None else f' "{self._name}"'
-        return f"<{type(self).__name__}{name} at {id(self):#x}: {called}{'(' + ', '.join(given) + ')' if given else ''}>"
-
-
-
+        return (
+            f"<{type(self).__name__}{name} at {id(self):#x}: {called}{'(' + ', '.join(given) + ')' if given else ''}>"
+        )
 
 
 def _live(greenlet: Greenlet) -> None:
@@ -361,14 +360,17 @@ def _live_later(seconds: float, greenlet: Greenlet) -> None:
 
 
 def joinall(
-    greenlets: Iterable[Greenlet], timeout: float | Timeout | None = None, raise_error: bool = False, count: int | None = None
-) -> list[Greenlet]:
+    greenlets: Iterable[Any],
+    timeout: float | Timeout | None = None,
+    raise_error: bool = False,
+    count: int | None = None,
+) -> list[Any]:
     """Wait for greenlets: all, or `count`, or what is over after `timeout` seconds. Returns those that are.
 
     With `raise_error` the first failure among them is raised.
     """
     if not raise_error:
-        return wait(greenlets, timeout=timeout, count=count)
+        return list(wait(greenlets, timeout=timeout, count=count))
     done = []
     for greenlet in iwait(greenlets, timeout=timeout, count=count):
         if getattr(greenlet, "exception", None) is not None:

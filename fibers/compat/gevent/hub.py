@@ -18,11 +18,11 @@ from greenlet import GreenletExit
 from ...core.cancel import move_on_after
 from ...core.fiber import Fiber
 from ...core.lifecycle import all_fibers
-from ...core.runtime import current_time, sleep, spawn
+from ...core.runtime import sleep, spawn
 from ...core.scheduler import get_scheduler
 from ...errors import Cancelled, FiberKilled
 from ...eventloop.timers import Timer
-from ...lowlevel import park, unpark
+from ...lowlevel import park
 from ...sync.event import Event
 from ..running import Running, spawned_by_caller
 from .exceptions import LoopExit
@@ -288,7 +288,8 @@ class Hub:
     def handle_error(self, context: object, type: ErrorType, value: Any, tb: Any) -> None:
         """A greenlet has ended by an error, or a link has raised one: print it, or raise it in the main greenlet.
 
-        It is raised there if nobody in particular has failed (`context` is None), and if it is one that ends programs. May be replaced, in a class or in this object.
+        It is raised there if nobody in particular has failed (`context` is None), and if it is one that ends programs. May be
+        replaced, in a class or in this object.
         """
         value = value if isinstance(value, BaseException) else as_error(type, value)
         if not issubclass(type, self.NOT_ERROR):
@@ -453,6 +454,6 @@ def idle(priority: int = 0) -> None:
 
 
 __all__ = [
-    "Bare", "GreenletExit", "Hub", "LoopExit", "Waiter", "current_time", "get_hub", "get_hub_if_exists", "getcurrent", "idle", "kill",
-    "reinit", "sleep", "spawn_raw", "unpark",
+    "GreenletExit", "Hub", "LoopExit", "Waiter", "get_hub", "get_hub_if_exists", "getcurrent", "idle", "kill", "reinit",
+    "sleep", "spawn_raw",
 ]  # fmt: skip

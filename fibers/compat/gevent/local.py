@@ -16,4 +16,5 @@ class local(Local):  # noqa: N801 - as gevent calls it
         made.__dict__.update(self.__dict__)
         return made
 
+
 __all__ = ["local"]

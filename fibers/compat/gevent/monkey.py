@@ -5,7 +5,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
-from ...patch.applying import is_patched, original, patch_all as _patch_all
+from ...patch.applying import is_patched, original
+from ...patch.applying import patch_all as _patch_all
 from ...patch.originals import STANDARD
 from ...patch.table import ALIASES, GROUPS
 

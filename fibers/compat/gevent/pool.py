@@ -171,9 +171,7 @@ class Group(Mapping):
                 raise greenlet.exception
         return empty
 
-    def kill(
-        self, exception: Any = GreenletExit, block: bool = True, timeout: float | Timeout | None = None
-    ) -> None:
+    def kill(self, exception: Any = GreenletExit, block: bool = True, timeout: float | Timeout | None = None) -> None:
         """Kill all of them, also those that come meanwhile, and wait (if `block`), at most `timeout` seconds."""
         limit = Timeout.start_new(timeout)
         try:

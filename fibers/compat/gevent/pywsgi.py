@@ -70,7 +70,12 @@ class WSGIServer(BaseServer):
             log = LoggingLogAdapter(log)
         options = {} if self._limit is None else {"max_handlers": self._limit}
         return HttpServer(
-            app, self._listener, tls=self._tls, access_log=log, backlog=self.backlog, **options  # type: ignore[arg-type]
+            app,
+            self._listener,
+            tls=self._tls,
+            access_log=log,
+            backlog=self.backlog,
+            **options,  # type: ignore[arg-type]
         )
 
     def _pooled(self, app: Any) -> Any:

@@ -24,7 +24,9 @@ T = TypeVar("T")
 class SimpleQueue(queue.Queue[T]):
     """A queue of at most `maxsize` items; no limit if that is None or not positive. `items` are in it at first."""
 
-    def __init__(self, maxsize: int | None = None, items: Iterable[T] = (), unfinished_tasks: int | None = None) -> None:
+    def __init__(
+        self, maxsize: int | None = None, items: Iterable[T] = (), unfinished_tasks: int | None = None
+    ) -> None:
         first = list(items)
         super().__init__(-1 if maxsize is None or maxsize < 0 else maxsize)
         if first:
@@ -141,7 +143,7 @@ class PriorityQueue(Queue[T]):
 class Channel:
     """A queue without room: who puts waits for who gets."""
 
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__: Any = classmethod(GenericAlias)
 
     def __init__(self, maxsize: int = 1) -> None:
         self._channel: _Channel[Any] = _Channel()

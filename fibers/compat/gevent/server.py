@@ -1,14 +1,25 @@
 """gevent.server: StreamServer, a fiber for each connection; DatagramServer, one for each datagram."""
 
 import ssl
+from socket import socket as std_socket
 from typing import Any
 
+from ...io.socket import AF_INET, AF_INET6, create_server
 from ...server.listeners import BACKLOG
 from ...server.servers import TCPServer, UDPServer
 from ...server.serving import Serving
 from .baseserver import BaseServer
 
-_CONTEXT_OPTIONS = ("keyfile", "certfile", "ssl_context", "cert_reqs", "ca_certs", "server_side", "ciphers", "ssl_version")
+_CONTEXT_OPTIONS = (
+    "keyfile",
+    "certfile",
+    "ssl_context",
+    "cert_reqs",
+    "ca_certs",
+    "server_side",
+    "ciphers",
+    "ssl_version",
+)
 
 
 def context_of(ssl_args: dict[str, Any]) -> ssl.SSLContext | None:
@@ -40,6 +51,8 @@ class StreamServer(BaseServer):
     ) -> None:
         super().__init__(listener, handle, spawn)
         if backlog is not None:
+            if isinstance(listener, std_socket):
+                raise TypeError("backlog must be None when a socket instance is passed")
             self.backlog = backlog
         self._context = context_of(ssl_args)
 
@@ -47,6 +60,11 @@ class StreamServer(BaseServer):
     def ssl_enabled(self) -> bool:
         """Does it serve TLS?"""
         return self._context is not None
+
+    def init_socket(self) -> None:
+        if self._server is None and isinstance(self._listener, tuple):
+            family = AF_INET6 if ":" in self._listener[0] else AF_INET
+            self._listener = create_server(self._listener, family=family, backlog=self.backlog)
 
     def _make(self) -> Serving:
         return TCPServer(
@@ -58,7 +76,7 @@ class DatagramServer(BaseServer):
     """Calls `handle(data, address)` for each datagram; bytes that it returns are sent back."""
 
     def _make(self) -> Serving:
-        options = {} if self._limit is None else {"max_handlers": self._limit}
+        options: dict[str, Any] = {} if self._limit is None else {"max_handlers": self._limit}
         return UDPServer(self._listener, self._answer, **options)
 
     def _answer(self, data: bytes, address: Any) -> bytes | None:

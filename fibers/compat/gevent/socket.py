@@ -3,14 +3,13 @@
 `wait_read` and `wait_write` are what drivers in C are made to wait by: `psycopg2.extensions.set_wait_callback`.
 """
 
-from socket import timeout as _timeout
 from typing import Any
 
 from ...io.socket import *  # noqa: F403
 from ...io.socket import __all__ as _standard
 from ...lowlevel import wait_readable, wait_writable
 
-_TIMED_OUT = _timeout("timed out")
+_TIMED_OUT = TimeoutError("timed out")
 
 
 def wait_read(fileno: Any, timeout: float | None = None, timeout_exc: BaseException = _TIMED_OUT) -> None:
@@ -31,4 +30,6 @@ def wait_write(
         raise timeout_exc from None
 
 
-__all__ = [*_standard, "wait_read", "wait_write"]
+__all__ = [
+    *_standard, "EAGAIN", "EBADF", "EWOULDBLOCK", "AddressInfo", "MsgFlag", "SocketIO", "wait_read", "wait_write",
+]  # fmt: skip

@@ -38,6 +38,9 @@ class Timeout(BaseException):
             made.start()
         return made
 
+    #: What gevent calls where a timeout may be None; others do, too.
+    _start_new_or_dummy = start_new
+
     @property
     def pending(self) -> bool:
         """Has it been started, and is still to come?"""
