@@ -4,8 +4,8 @@ gevent ships its tests, and what they are made with, in its wheel. Here `import 
 wheel come the modules `gevent.tests` and `gevent.testing`, and two that those are written with; nothing else of it can be
 imported, so nothing is tested by accident that is not ours. Each file runs in a process of its own.
 
-tests/compat/gevent_skips.txt says which tests do not count, one a line with the reason: `test__pool.TestPool.test_x  why`, or
-`test__pool.*.test_x`, or a whole class, or a whole file. `--all` runs them, too.
+tests/compat/gevent_skips.txt says which tests do not count, one a line with the reason: `test__pool.TestPool.test_x  why`,
+or `test__pool.*.test_x`, or a whole class, or a whole file. `--all` runs them, too.
 """
 
 import argparse

@@ -40,7 +40,7 @@ class GreenThread(Greenlet):
         else:
             call_links(self)
 
-    def unlink(self, func: Callable[..., object], *args: Any, **kwargs: Any) -> bool:  # type: ignore[override]
+    def unlink(self, func: Callable[..., object], *args: Any, **kwargs: Any) -> bool:
         """Take a link back. Was it there?"""
         link = _Curried(func, args, kwargs)
         found = link in self._links

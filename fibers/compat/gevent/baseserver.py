@@ -5,6 +5,7 @@ number, a Pool, or "default" (no limit; "raw" is the same). When there are so ma
 as `Pool.spawn` or `spawn_raw`, is called with the handle for each.
 """
 
+from reprlib import recursive_repr
 from socket import socket as std_socket
 from typing import Any, Self
 
@@ -144,6 +145,7 @@ class BaseServer:
     def __exit__(self, *error: object) -> None:
         self.stop()
 
+    @recursive_repr()
     def __repr__(self) -> str:
         handle = getattr(self, "handle", None)
         return f"<{type(self).__name__} at {id(self):#x} address={self.address!r} handle={handle!r}>"

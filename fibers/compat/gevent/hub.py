@@ -288,8 +288,8 @@ class Hub:
     def handle_error(self, context: object, type: ErrorType, value: Any, tb: Any) -> None:
         """A greenlet has ended by an error, or a link has raised one: print it, or raise it in the main greenlet.
 
-        It is raised there if nobody in particular has failed (`context` is None), and if it is one that ends programs. May be
-        replaced, in a class or in this object.
+        It is raised there if nobody in particular has failed (`context` is None), and if it is one that ends programs.
+        May be replaced, in a class or in this object.
         """
         value = value if isinstance(value, BaseException) else as_error(type, value)
         if not issubclass(type, self.NOT_ERROR):
