@@ -17,6 +17,7 @@ from . import info
 from .backends import table
 from .backends.conduct import compare
 from .backends.figures import Plan
+from .compat import eventlet, gevent
 from .demo import conduct
 from .eventloop import BACKEND, available
 from .http import command as http_command
@@ -57,6 +58,14 @@ def _info(options: argparse.Namespace) -> int:
     else:
         print(info.as_text(facts), table.text(comparison), sep="\n\n")
     return 1 if comparison.failed else 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.as_gevent:
+        gevent.install()
+    if options.as_eventlet:
+        eventlet.install()
+    return program.run(options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,7 +111,11 @@ def _parser() -> argparse.ArgumentParser:
     text = "run a program written for threads on fibers: patch the standard library first"
     command = commands.add_parser("run", parents=[common], help=text, description=text.capitalize() + ".")
     program.add_arguments(command)
-    command.set_defaults(run=program.run)
+    command.add_argument(
+        "--as-gevent", action="store_true", help="`import gevent` in it means fibers.compat.gevent: see docs/compat.md"
+    )
+    command.add_argument("--as-eventlet", action="store_true", help="`import eventlet` means fibers.compat.eventlet")
+    command.set_defaults(run=_run)
     return parser
 
 

@@ -104,7 +104,6 @@ def _flat(suite: Any) -> Iterator[Any]:
 
 def run_file(file: str, only: Sequence[str], all_tests: bool) -> int:
     """Run one file here. 0 if all that count have passed."""
-    prepare()
     module = importlib.import_module(f"gevent.tests.{file}")
     skipped = {} if all_tests else reasons(file)
     chosen = unittest.TestSuite()
@@ -129,7 +128,8 @@ def main() -> int:
     parser.add_argument("--here", action="store_true", help="in this process")
     options = parser.parse_args()
     if options.here:
-        return run_file(options.files[0], options.only, options.all)
+        prepare()
+        return max(run_file(file, options.only, options.all) for file in options.files)
     failed = []
     for file in options.files:
         command = [sys.executable, "-m", "support.gevent_suite", "--here", file]

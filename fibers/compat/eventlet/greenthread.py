@@ -52,7 +52,7 @@ class GreenThread(Greenlet):
 
         If it has not begun, it never runs.
         """
-        super().kill(as_error(*throw_args))
+        self._kill(as_error(*throw_args), True)
 
     def cancel(self, *throw_args: Any) -> None:
         """As `kill`, but only if it has not begun."""

@@ -120,15 +120,23 @@ class BaseServer:
 
     def close(self) -> None:
         """Accept no more. What is being handled goes on."""
+        self._stopped.set()
         if self._server is not None:
             self._server.request_stop(None)
-        self._stopped.set()
+        self._close_listener()
 
     def stop(self, timeout: float | None = None) -> None:
         """Accept no more, wait for what is being handled, and cut what is left after `timeout` (`stop_timeout`) seconds."""
         self._stopped.set()
-        if self._server is not None:
-            self._server.stop(self.stop_timeout if timeout is None else timeout)
+        try:
+            if self._server is not None:
+                self._server.stop(self.stop_timeout if timeout is None else timeout)
+        finally:
+            self._close_listener()
+
+    def _close_listener(self) -> None:
+        if isinstance(self._listener, std_socket):
+            self._listener.close()
 
     def serve_forever(self, stop_timeout: float | None = None) -> None:
         """Serve until somebody calls `stop`, or an exception comes."""
@@ -145,7 +153,7 @@ class BaseServer:
     def __exit__(self, *error: object) -> None:
         self.stop()
 
-    @recursive_repr()
+    @recursive_repr("self")
     def __repr__(self) -> str:
         handle = getattr(self, "handle", None)
         return f"<{type(self).__name__} at {id(self):#x} address={self.address!r} handle={handle!r}>"

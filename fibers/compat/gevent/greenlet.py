@@ -257,9 +257,11 @@ class Greenlet(Linkable):
 
         If its function has not begun, it never runs. Nothing happens if it is over.
         """
+        self._kill(as_error(exception), block, timeout)
+
+    def _kill(self, error: BaseException, block: bool, timeout: float | Timeout | None = None) -> None:
         if self.ready():
             return
-        error = as_error(exception)
         fiber = self._fiber
         if fiber is None:
             self._fail(error)
@@ -277,7 +279,7 @@ class Greenlet(Linkable):
         error = as_error(*args)
         if self._begun and not self.ready() and getcurrent() is self:
             raise error
-        self.kill(error, block=False)
+        self._kill(error, False)
 
     def switch(self, *args: Any) -> None:
         """Never: see `hub.Bare.switch`."""
