@@ -15,6 +15,8 @@ from fibers.compat.gevent import event, local, lock, monkey, pool, pywsgi, queue
 from fibers.core.scheduler import get_scheduler
 from fibers.io import socket as fiber_socket
 
+NOTHING: Any = "nothing of use"
+
 
 @pytest.fixture
 def errors(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -162,16 +164,16 @@ def test_a_timeout_that_came_too_late_is_taken_back() -> None:
 def test_get_takes_seconds_or_a_timeout() -> None:
     sleeping = gevent.spawn(gevent.sleep, 60)
     for wait in (event.AsyncResult().get, sleeping.get):
-        _check_timeouts(lambda timeout, wait=wait: wait(timeout=timeout))
+        _check_timeouts(wait)
     sleeping.kill()
 
 
-def _check_timeouts(wait: Callable[[Any], Any]) -> None:
+def _check_timeouts(wait: Callable[..., Any]) -> None:
     with pytest.raises(gevent.Timeout, match=r"0\.001 seconds"):
-        wait(0.001)
+        wait(timeout=0.001)
     mine = gevent.Timeout(0.001)
     with pytest.raises(gevent.Timeout) as caught:
-        wait(mine)
+        wait(timeout=mine)
     assert caught.value is mine
     assert not mine.pending
 
@@ -321,7 +323,7 @@ def test_wsgi() -> None:
 
 
 def test_drivers_wait_for_their_files() -> None:
-    here, there = socket.socketpair()
+    here, there = fiber_socket.socketpair()
     with here, there:
         with pytest.raises(TimeoutError):
             socket.wait_read(here.fileno(), timeout=0.001)
@@ -347,9 +349,9 @@ def test_originals() -> None:
     ("call", "error"),
     [
         (lambda: gevent.spawn(1), TypeError),
-        (lambda: gevent.spawn_raw(1), TypeError),
-        (lambda: gevent.spawn(int).rawlink(None), TypeError),
-        (lambda: gevent.Timeout(0.1, "text").start_new("x"), TypeError),
+        (lambda: gevent.spawn_raw(NOTHING), TypeError),
+        (lambda: gevent.spawn(int).rawlink(NOTHING), TypeError),
+        (lambda: gevent.Timeout(0.1, "text").start_new(NOTHING), TypeError),
         (lambda: pool.Pool(-1), ValueError),
         (lambda: lock.Semaphore(-1), ValueError),
         (lambda: server.StreamServer("nowhere", print), ValueError),

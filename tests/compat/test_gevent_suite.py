@@ -7,8 +7,8 @@ from support.process import ROOT, run_python
 
 FILES = ["test__joinall", "test__iwait", "test__greenlet", "test__pool", "test__event", "test__queue"]
 CHOSEN = [
-    "TestKill", "TestUnlink", "TestStr", "PoolBasicTests", "TestErrorIn", "AsLinkTarget", "SetThenClear", "TestQueue.test_sh",
-    "test_max_size", "test_senders", "test_iwait", "Test.test",
+    "TestKill", "TestUnlink", "TestStr", "PoolBasicTests", "TestErrorIn", "AsLinkTarget", "SetThenClear",
+    "TestQueue.test_sh", "test_max_size", "test_senders", "test_iwait", "Test.test",
 ]  # fmt: skip
 
 

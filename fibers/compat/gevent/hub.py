@@ -91,7 +91,7 @@ class Bare:
         error = as_error(*args)
         if running.current() is self:
             raise error
-        self._fiber.kill(error)
+        _kill_raw(self._fiber, error)
 
     def switch(self, *args: Any) -> None:
         """Never: fibers are switched by waiting and waking alone. See `Waiter`."""
@@ -436,7 +436,18 @@ def kill(greenlet: Any, exception: Any = GreenletExit) -> None:
     if hasattr(greenlet, "kill"):
         greenlet.kill(exception, block=False)
     elif not greenlet.dead:
-        greenlet._fiber.kill(as_error(exception))
+        _kill_raw(greenlet._fiber, as_error(exception))
+
+
+def _kill_raw(fiber: Fiber[Any], error: BaseException) -> None:
+    """Nobody asks a fiber of `spawn_raw` what it has come to: that it was killed before it began is no news."""
+    if isinstance(error, GreenletExit):
+        fiber.add_done_callback(_retrieve)
+    fiber.kill(error)
+
+
+def _retrieve(fiber: Fiber[Any]) -> None:
+    fiber.exception()
 
 
 def reinit(hub: Hub | None = None) -> None:
