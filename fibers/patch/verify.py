@@ -55,8 +55,8 @@ def _references(replaced: Replaced) -> Iterator[Escaped]:
 def _is_own(holder: Any, originals: list[Any]) -> bool:
     """Is it ours, or a part of CPython's own bookkeeping?"""
     if type(holder) is tuple:
-        # A pair of `replaced`, or the arguments of `get_referrers`.
-        return (len(holder) == 2 and isinstance(holder[0], str)) or (
+        # A pair of `replaced`, annotations of a function, or the arguments of `get_referrers`.
+        return (len(holder) > 0 and isinstance(holder[0], str)) or (
             len(holder) == len(originals) and holder[-1] is originals[-1]
         )
     if type(holder) is dict:
@@ -123,7 +123,7 @@ def _left_alone() -> Iterator[Escaped]:
     sentinels = set(getattr(threading, "_shutdown_locks", ()))
     sentinels |= {getattr(thread, "_tstate_lock", None) for thread in threading.enumerate()}
     for held in existing.survey():
-        if held.what in sentinels or held.ours or isinstance(held.what, Sentinel):
+        if held.what in sentinels or held.ours or existing.kept(held) or isinstance(held.what, Sentinel):
             continue
         kind = type(held.what)
         state = ", which is held," if repr(held.what).startswith("<locked") else ""

@@ -373,5 +373,5 @@ def test_import_gevent_can_mean_ours(tmp_path: Any) -> None:
         "import time\nassert monkey.patch_all()\nassert gevent.monkey.is_module_patched('time')\n"
         "g = gevent.spawn(time.sleep, 0)\nEvent().wait(0.001)\nprint(gevent.__name__, g.ready(), sys.argv[1:])\n"
     )
-    done = run_python("-m", "fibers", "run", "--as-gevent", str(script), "x")
+    done = run_python("-m", "fibers.compat.gevent", str(script), "x")
     assert done.stdout == "fibers.compat.gevent True ['x']\n", done.stderr

@@ -40,14 +40,14 @@ class GreenThread(Greenlet):
         else:
             call_links(self)
 
-    def unlink(self, func: Callable[..., object], *args: Any, **kwargs: Any) -> bool:
+    def unlink(self, func: Callable[..., object], *args: Any, **kwargs: Any) -> bool:  # type: ignore[override]
         """Take a link back. Was it there?"""
         link = _Curried(func, args, kwargs)
         found = link in self._links
         super().unlink(link)
         return found
 
-    def kill(self, *throw_args: Any) -> None:  # type: ignore[override]
+    def kill(self, *throw_args: Any) -> None:
         """Raise an exception in it where it waits (GreenletExit, if none is given), and wait until it is over.
 
         If it has not begun, it never runs.
