@@ -4,14 +4,22 @@ A deadline of `fibers` is a scope: level-triggered, and gone when the block is l
 once, in whatever the fiber does then; code may catch it inside the block and go on. That is `Fiber.kill` with a timer.
 And it can be taken back: if the fiber had been woken already as its timer fired, the exception has not been raised yet when
 the block is left, and must not be raised behind it.
+
+A forked child has no timers of its parent's. What was to strike a fiber that lives on there is set anew, by a hook that runs
+after the runtime's own.
 """
 
 import math
-from typing import Any
+import os
+from typing import Any, Final
 
 from ..core.fiber import Fiber
-from ..core.scheduler import get_scheduler
+from ..core.scheduler import get_scheduler, state
 from ..eventloop.timers import Timer
+
+
+#: Those of all threads that are still to come.
+_pending: "Final[set[Strike]]" = set()
 
 
 class Strike:
@@ -34,8 +42,11 @@ class Strike:
         self._fiber: Fiber[Any] = me
         self._timer: Timer | None = None
         if seconds < math.inf:
-            deadline = scheduler.loop.clock() + max(seconds, 0)
-            self._timer = scheduler.in_runtime(scheduler.loop.schedule, deadline, self)
+            self._set(scheduler, scheduler.loop.clock() + max(seconds, 0))
+
+    def _set(self, scheduler: Any, deadline: float) -> None:
+        self._timer = scheduler.in_runtime(scheduler.loop.schedule, deadline, self)
+        _pending.add(self)
 
     @property
     def pending(self) -> bool:
@@ -47,6 +58,7 @@ class Strike:
         fiber = self._fiber
         if not fiber._done:
             get_scheduler().throw(fiber, self._error)
+        _pending.discard(self)
         self._timer = None  # last: if a signal handler raises before, the loop calls again
 
     def withdraw(self) -> None:
@@ -59,6 +71,7 @@ class Strike:
         fiber, timer = self._fiber, self._timer
         if timer is not None:
             get_scheduler().loop.unschedule(timer)
+            _pending.discard(self)
             self._timer = None
         elif fiber._pending is not None:
             for each in fiber._pending:
@@ -66,3 +79,17 @@ class Strike:
                     fiber._pending.remove(each)
                     fiber.look()
                     break
+
+
+def _after_fork_in_child() -> None:
+    scheduler = state.scheduler
+    strikes = list(_pending)
+    _pending.clear()
+    for strike in strikes:
+        timer, strike._timer = strike._timer, None
+        fiber = strike._fiber
+        if timer is not None and not fiber._done and fiber.scheduler is scheduler:
+            strike._set(scheduler, timer.deadline)
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

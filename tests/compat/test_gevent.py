@@ -281,6 +281,30 @@ def test_results_cross_threads() -> None:
     thread.join()
 
 
+def test_links_outlive_the_thread_that_makes_ready() -> None:
+    for _ in range(20):
+        result, flag = event.AsyncResult(), event.Event()
+        threads = [threading.Thread(target=result.set, args=(1,)), threading.Thread(target=flag.set)]
+        for thread in threads:
+            thread.start()
+        assert len(gevent.wait([result, flag], timeout=60)) == 2
+        for thread in threads:
+            thread.join()
+
+
+def test_a_timeout_strikes_the_child_of_a_fork_as_well() -> None:
+    done = run_python(
+        "-c",
+        "import os\nfrom fibers.compat import gevent\n"
+        "with gevent.Timeout(60), gevent.Timeout(0.05, False):\n"
+        "    pid = os.fork()\n"
+        "    if pid: print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+        "    gevent.sleep(60)\n"
+        "if not pid: os._exit(7)\n",
+    )
+    assert done.stdout == "7\n", done.stderr
+
+
 # -- the outside
 
 

@@ -2,7 +2,8 @@
 
 They are called in a fiber of their own, one after the other, soon after the thing has become ready, and each once: a link
 that has been called is gone. One that is taken out meanwhile is not called. What a link raises goes to the hub, and stops no
-other one. Any thread may link; the fiber lives in the thread that has made the thing ready.
+other one. Any thread may link, and any thread may make the thing ready; the fiber lives in the thread that has linked last,
+since the other one may end at once.
 """
 
 from collections.abc import Callable
@@ -62,9 +63,10 @@ class FailureSpawnedLink(SpawnedLink):
 class Linkable:
     """What can be linked to. Derived classes say when they are `ready`, and call `_notify` when they become it."""
 
-    __slots__ = ("_links", "_notifying")
+    __slots__ = ("_home", "_links", "_notifying")
 
     def __init__(self) -> None:
+        self._home: Any = None
         self._links: list[Link] = []
         self._notifying = False
 
@@ -76,6 +78,7 @@ class Linkable:
         """Have `callback(self)` called when it is ready; soon, if it is. TypeError for what is not callable."""
         if not callable(callback):
             raise TypeError(f"a link is callable, which {callback!r} is not")
+        self._home = get_scheduler()
         self._links.append(callback)
         if self.ready():
             self._notify()
@@ -96,11 +99,18 @@ class Linkable:
         if self._links and not self._notifying:
             self._notifying = True
             try:
-                get_scheduler()
-                spawn(call_links, self, name="links")
+                home = self._home
+                if home.closed or home is get_scheduler():
+                    spawn(call_links, self, name="links")
+                else:
+                    home.post(_spawn_links, self)
             except BaseException:
                 self._notifying = False
                 raise
+
+
+def _spawn_links(source: Linkable) -> None:
+    spawn(call_links, source, name="links")
 
 
 def call_links(source: Linkable) -> None:

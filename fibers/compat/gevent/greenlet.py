@@ -43,6 +43,9 @@ class Greenlet(Linkable):
     value: Any = None
     spawn_tree_locals: dict[str, Any]
     _spawner: "ref[Any]"
+    _fate: Event | None = (
+        None  # for who waits before it has been started; made when first needed, by one of all threads
+    )
     #: Where it was made is in `fibers.dump()`.
     spawning_stack = None
     spawning_stack_limit = 0
@@ -61,7 +64,6 @@ class Greenlet(Linkable):
         self._begun = self._done = False
         self._error: BaseException | None = None
         self._traceback: TracebackType | None = None
-        self._fate: Event | None = None  # for who waits before it has been started
         self._name: str | None = None
         note_spawn(self, getcurrent())
 
@@ -235,10 +237,9 @@ class Greenlet(Linkable):
     def _over(self, seconds: float | None) -> bool:
         fiber = self._fiber
         if fiber is None:
-            if self._fate is None:
-                self._fate = Event()
+            fate: Event = self.__dict__.setdefault("_fate", Event())
             deadline = None if seconds is None else current_time() + seconds
-            if not self._done and not self._fate.wait(seconds):
+            if self._fiber is None and not self._done and not fate.wait(seconds):
                 return False
             fiber = self._fiber
             if fiber is None or self._done:

@@ -324,7 +324,8 @@ class Hub:
             while others := [
                 each for each in all_fibers() if each.scheduler is scheduler and each is not scheduler.current
             ]:
-                others[0].join()
+                for fiber in others:
+                    fiber.join()
         return not any(each.scheduler is scheduler and each is not scheduler.current for each in all_fibers())
 
     def switch(self) -> Any:
