@@ -131,6 +131,17 @@ with ThreadPoolExecutor(4) as executor:
     gate = threading.Barrier(4)
     assert sorted(executor.map(lambda number: gate.wait() * 0 + number, range(4))) == [0, 1, 2, 3]
 
+# A loop that is always served lets others run, too.
+stop = []
+def spins(look):
+    def function():
+        while not stop:
+            look()
+        stop.clear()
+    return function
+for look in (lambda: select.select([], [right], [], 1), lambda: select.select([], [], [], 0)):
+    in_threads(spins(look), lambda: (time.sleep(0.01), stop.append(1)))
+
 # A large write to a pipe that somebody reads.
 data = os.urandom(300_000)
 def reads():
