@@ -17,7 +17,6 @@ from ..core.fiber import Fiber
 from ..core.scheduler import get_scheduler, state
 from ..eventloop.timers import Timer
 
-
 #: Those of all threads that are still to come.
 _pending: "Final[set[Strike]]" = set()
 
