@@ -25,7 +25,7 @@ TESTED := PYTHONPATH=tests $(PY) -m support.tested
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help test pytest lint format types examples test-backends test-other-backends test-checked test-fake-kqueue \
-  tested matrix soak fuzz demo bench bench-backends bench-http bench-hostile test-asyncio clean
+  tested matrix soak fuzz demo bench bench-backends bench-http bench-hostile test-asyncio test-gevent clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ endef
 
 test-checked: $(VENV)/.ready-dev ## the whole suite on loops that check their contract (FIBERS_EVENTLOOP chooses which)
 	@FIBERS_DEBUG=loop $(PYTEST) -q $(ARGS)
+
+test-gevent: $(VENV)/.ready-dev ## gevent's own tests on fibers.compat.gevent (ARGS="test__pool -k map")
+	@PYTHONPATH=tests $(PY) -m support.gevent_suite $(ARGS)
 
 test-fake-kqueue: $(VENV)/.ready-dev ## the whole suite on the kqueue loop, over a fake kqueue (Linux)
 	@PYTHONPATH=$(CURDIR)/tests/support/fake_kqueue_site$${PYTHONPATH:+:$$PYTHONPATH} FIBERS_TEST_FAKE_KQUEUE=1 \
