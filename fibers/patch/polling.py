@@ -46,12 +46,10 @@ def select(
     rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /
 ) -> tuple[list[Any], list[Any], list[Any]]:
     """As `select.select`."""
-    if not _can_wait():
+    if not _can_wait() or (timeout is not None and not (isinstance(timeout, int | float) and timeout > 0)):
         return _select(rlist, wlist, xlist, timeout)  # type: ignore[no-any-return]
-    lists = list(rlist), list(wlist), list(xlist)
-    if timeout is not None and not timeout > 0:
-        return _select(*lists, timeout)  # type: ignore[no-any-return]
     end = _Deadline(timeout)
+    lists = [each if isinstance(each, list | tuple) else list(each) for each in (rlist, wlist, xlist)]
     found: tuple[list[Any], list[Any], list[Any]] = _select(*lists, 0)
     while not any(found):
         files: dict[int, int] = {}
@@ -69,11 +67,15 @@ def select(
 class Poll:
     """As what `select.poll()` returns."""
 
-    __slots__ = ("_files", "_poll")
+    __slots__ = ("_busy", "_files", "_poll")
 
-    def __init__(self) -> None:
-        self._poll = _std.poll()
-        self._files: dict[int, int] = {}
+    _busy: bool
+    _files: dict[int, int]
+    _poll: Any
+
+    def __new__(cls) -> Self:
+        """As with the standard one, `select.poll()` makes it."""
+        raise TypeError("cannot create 'select.poll' instances: call select.poll()")
 
     def register(self, fd: Any, eventmask: int = POLLIN | _PRI | POLLOUT, /) -> None:
         """As the standard one's."""
@@ -92,15 +94,23 @@ class Poll:
 
     def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
         """As the standard one's: milliseconds; None or negative: no limit."""
-        if (timeout is not None and not isinstance(timeout, int | float)) or timeout == 0 or not _can_wait():
+        if self._busy:
+            raise RuntimeError("concurrent poll() invocation")
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout <= _POLL_MAX and timeout):
+            return self._poll.poll(timeout)  # type: ignore[no-any-return]
+        if not _can_wait():
             return self._poll.poll(timeout)  # type: ignore[no-any-return]
         end = _Deadline(None if timeout is None or timeout < 0 else timeout / 1000)
         found: list[tuple[int, int]] = self._poll.poll(0)
-        while not found:
-            came = wait_any(dict(self._files), end.left(), self._in_thread)
-            found = self._poll.poll(0)
-            if not came:
-                break
+        self._busy = True
+        try:
+            while not found:
+                came = wait_any(dict(self._files), end.left(), self._in_thread)
+                found = self._poll.poll(0)
+                if not came:
+                    break
+        finally:
+            self._busy = False
         return found
 
     def _in_thread(self, seconds: float | None) -> Any:
@@ -108,6 +118,19 @@ class Poll:
         for fd, events in list(self._files.items()):
             look.register(fd, events)
         return look.poll(None if seconds is None else seconds * 1000)
+
+
+#: Milliseconds: what the standard one can wait at most (a C int).
+_POLL_MAX: Final = 2**31 - 1
+
+
+def poll() -> Poll:
+    """As `select.poll`."""
+    self = object.__new__(Poll)
+    self._busy = False
+    self._files = {}
+    self._poll = _std.poll()
+    return self
 
 
 class Epoll:
@@ -204,7 +227,7 @@ class _Names:
     #: In `select`, by name.
     here: ClassVar[dict[str, Any]] = {
         name: ours
-        for name, ours in (("select", select), ("poll", Poll), ("epoll", Epoll), ("kqueue", Kqueue))
+        for name, ours in (("select", select), ("poll", poll), ("epoll", Epoll), ("kqueue", Kqueue))
         if hasattr(std, name)
     }
 
