@@ -243,6 +243,8 @@ FLOORS = [
             "patch/names",
             "patch/internals",
             "patch/existing",
+            "patch/importing",
+            "patch/libraries",
             "patch/verify",
             "patch/applying",
             "patch/program",

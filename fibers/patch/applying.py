@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any, Final
 
-from . import existing, internals, names, processes
+from . import existing, internals, libraries, names, processes
 from .journal import Journal
 from .originals import STANDARD, module, split
 from .table import ALIASES, GROUPS, METHODS, NAMES
@@ -84,6 +84,8 @@ def patch_all(**which: bool) -> None:
     if "locks" in new:
         existing.replace(journal)
     _patch.groups |= new
+    if "libraries" in new:
+        libraries.prepare(journal)
     for entry in entry_points(group="fibers.patches"):
         entry.load()(journal)
 

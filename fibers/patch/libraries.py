@@ -1,0 +1,58 @@
+"""Libraries that wait in C, where no patch of the standard library reaches, but that can be told to wait otherwise.
+
+Each is told when it is loaded (importing.py). Another library can do the same for itself, or somebody for it: a function
+that takes a `Journal`, as an entry point of the group `fibers.patches`, is called when the patch is applied.
+"""
+
+import os
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, Final
+
+from .. import lowlevel
+from .importing import Action, when_imported
+from .journal import Journal
+
+
+def _psycopg2(journal: Journal, module: ModuleType) -> None:
+    """libpq is used in its non-blocking way once a callback waits for it. Who has set one of his own, keeps it."""
+    extensions: Any = module
+    if extensions.get_wait_callback() is None:
+        journal.record(extensions.set_wait_callback, None)
+        extensions.set_wait_callback(_wait_for_libpq)
+
+
+def _wait_for_libpq(connection: Any) -> None:
+    """Wait until the operation that a connection of psycopg2 is about has ended: its `poll` says what for."""
+    while (state := connection.poll()) != _POLL_OK:
+        if state == _POLL_READ:
+            lowlevel.wait_readable(connection.fileno())
+        elif state == _POLL_WRITE:
+            lowlevel.wait_writable(connection.fileno())
+        else:
+            raise connection.OperationalError(f"psycopg2 waits for something that is not known: poll() says {state}")
+
+
+#: What `connection.poll` returns: psycopg2.extensions has names for them.
+_POLL_OK: Final = 0
+_POLL_READ: Final = 1
+_POLL_WRITE: Final = 2
+
+
+def _psycopg(journal: Journal, module: ModuleType) -> None:
+    """psycopg 3 has waits written in Python besides the one in C, and leaves the choice to PSYCOPG_WAIT_FUNC."""
+    waiting: Any = module
+    if "PSYCOPG_WAIT_FUNC" not in os.environ:
+        journal.set_attribute(waiting, "wait", waiting.wait_poll)
+
+
+LIBRARIES: Final[Mapping[str, Action]] = {
+    "psycopg2.extensions": _psycopg2,
+    "psycopg.waiting": _psycopg,
+}
+
+
+def prepare(journal: Journal) -> None:
+    """See to those that are loaded, and to the others when they are."""
+    for name, action in LIBRARIES.items():
+        when_imported(journal, name, action)
