@@ -19,7 +19,7 @@ def put(request, name):
     if "aws-chunked" in request.headers.get("content-encoding", ""):
         body = b"".join(_unchunked(body))
     objects[name] = body
-    return Response(b"", 200, {"ETag": '"1"'})
+    return Response(b"", 200, [("ETag", '"1"')])
 
 
 def _unchunked(body):
@@ -46,7 +46,7 @@ def get(request, name):
             waiting -= 1
         return b"late"
     if name not in objects:
-        return Response(b"<Error><Code>NoSuchKey</Code></Error>", 404, {"Content-Type": "application/xml"})
+        return Response(b"<Error><Code>NoSuchKey</Code></Error>", 404, [("Content-Type", "application/xml")])
     return objects[name]
 
 

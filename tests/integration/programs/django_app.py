@@ -19,6 +19,7 @@ settings.configure(
             "PORT": ASKED["port"],
             "NAME": "postgres",
             "USER": "fibers",
+            "CONN_HEALTH_CHECKS": True,
             "OPTIONS": {"pool": {"min_size": 1, "max_size": COUNT + 1, "num_workers": 8}, "sslmode": "disable"},
         }
     },

@@ -6,10 +6,13 @@ A program gives an operation that its server lets wait, and one that it answers 
 2. that when the server is killed each operation in flight ends with an error of the library's own, and each succeeds when
    it is tried again until the server is back.
 
-Each step prints a line of JSON. The test that started the program reads them, and kills the server in between.
+Each step prints a line of JSON, and the next begins when a line comes back. The test that started the program reads and
+writes them, and kills the server in between.
 """
 
+import faulthandler
 import json
+import logging
 import os
 import sys
 import threading
@@ -19,6 +22,9 @@ from concurrent.futures import ThreadPoolExecutor
 #: Where the server is, and how much is to be done: see `test_programs.py`.
 ASKED = json.loads(sys.argv[1])
 COUNT = ASKED["count"]
+
+faulthandler.dump_traceback_later(100, exit=True)  # whoever hangs, tells where
+logging.disable()  # that a server is gone is no news
 
 
 def tell(**facts):
@@ -35,6 +41,8 @@ def main(slow, quick, in_flight, errors):
             quick()
 
         list(pool.map(settle, range(COUNT)))  # every thread lives, and has its connection
+        tell(step="ready", tasks=tasks())
+        sys.stdin.readline()
         few = 2
         started = time.monotonic()
         for _ in range(few):
@@ -42,9 +50,9 @@ def main(slow, quick, in_flight, errors):
         one = (time.monotonic() - started) / few
         started = time.monotonic()
         done = sum(1 for _ in pool.map(slow, [ASKED["seconds"]] * COUNT))
-        tell(step="compared", done=done, one=one, all=time.monotonic() - started, tasks=tasks())
-    if ASKED["kill"]:
-        survive(slow, quick, in_flight, errors, min(COUNT, ASKED["kill"]))
+        tell(step="compared", done=done, one=one, all=time.monotonic() - started)
+    sys.stdin.readline()
+    survive(slow, quick, in_flight, errors, min(COUNT, 20))
 
 
 def survive(slow, quick, in_flight, errors, count):
