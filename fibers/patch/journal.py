@@ -7,17 +7,20 @@ _MISSING: Final = object()
 
 
 class Journal:
-    """Makes changes, and remembers them if they shall be undone. One thread at a time."""
+    """Makes changes, and remembers them while it `keeps`. One thread at a time."""
 
-    __slots__ = ("_steps", "keeps")
+    __slots__ = ("_moved_to", "_steps", "keeps")
 
     def __init__(self) -> None:
-        self.keeps = False  # what nobody will undo is not kept alive
+        self.keeps = True
+        self._moved_to: Journal | None = None
         self._steps: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
 
     def record(self, undo: Callable[..., object], *args: Any) -> None:
         """`undo(*args)` will take back what has just been done."""
-        if self.keeps:
+        if self._moved_to is not None:
+            self._moved_to.record(undo, *args)
+        elif self.keeps:
             self._steps.append((undo, args))
 
     def set_item(self, mapping: dict[Any, Any], key: Any, value: Any) -> None:
@@ -30,12 +33,18 @@ class Journal:
         self.record(_restore_attribute, owner, name, vars(owner).get(name, _MISSING))
         setattr(owner, name, value)
 
+    def move_to(self, other: "Journal") -> None:
+        """Have `other` remember what this one does, if that one keeps anything; also what is recorded here from now on."""
+        if other.keeps:
+            other._steps += self._steps
+        self._steps.clear()
+        self._moved_to = other
+
     def undo(self) -> None:
         """Take everything back."""
         while self._steps:
             function, args = self._steps.pop()
             function(*args)
-        self.keeps = False
 
 
 def _restore_item(mapping: dict[Any, Any], key: Any, value: Any) -> None:

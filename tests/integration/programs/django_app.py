@@ -1,4 +1,4 @@
-"""Django: WSGI on its own threaded server, and its ORM on PostgreSQL, with its pool. The client is urllib.request."""
+"""Django: WSGI on its own threaded server, and its ORM on PostgreSQL, with a connection for each request. The client is urllib.request."""
 
 import sys
 import threading
@@ -6,7 +6,7 @@ import urllib.request
 
 import django
 from django.conf import settings
-from measuring import ASKED, COUNT, main
+from measuring import ASKED, main
 
 settings.configure(
     ALLOWED_HOSTS=["*"],
@@ -19,8 +19,7 @@ settings.configure(
             "PORT": ASKED["port"],
             "NAME": "postgres",
             "USER": "fibers",
-            "CONN_HEALTH_CHECKS": True,
-            "OPTIONS": {"pool": {"min_size": 1, "max_size": COUNT + 1, "num_workers": 8}, "sslmode": "disable"},
+            "OPTIONS": {"sslmode": "disable"},
         }
     },
     LOGGING_CONFIG=None,
@@ -113,4 +112,3 @@ main(
     errors=OSError,
 )
 server.shutdown()
-connection.close_pool()
