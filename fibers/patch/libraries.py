@@ -5,6 +5,7 @@ that takes a `Journal`, as an entry point of the group `fibers.patches`, is call
 """
 
 import os
+import threading
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Final
@@ -12,6 +13,7 @@ from typing import Any, Final
 from .. import lowlevel
 from .importing import Action, when_imported
 from .journal import Journal
+from .threads import NativeThread
 
 
 def _psycopg2(journal: Journal, module: ModuleType) -> None:
@@ -46,9 +48,41 @@ def _psycopg(journal: Journal, module: ModuleType) -> None:
         journal.set_attribute(waiting, "wait", waiting.wait_poll)
 
 
+def _grpc_threads(journal: Journal, module: ModuleType) -> None:
+    """What waits in grpc's core waits in a thread of the system's. So do the handlers of a server, which are made by one."""
+    threads = ModuleType("threading", "The standard module, but for `Thread`.")
+    threads.__dict__.update({**vars(threading), "Thread": NativeThread})
+    journal.set_attribute(module, "threading", threads)
+
+
+def _grpc_channel(journal: Journal, module: ModuleType) -> None:
+    """A call that would wait in the core, in the thread of its caller, is made as one that waits for a condition."""
+    for name in ("_UnaryUnaryMultiCallable", "_StreamUnaryMultiCallable"):
+        kind = getattr(module, name, None)
+        if kind is not None and hasattr(kind, "_blocking"):
+            journal.set_attribute(kind, "_blocking", _call)
+
+
+def _call(callable: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    """Its state at its end, and the call: what `_blocking` returns."""
+    rendezvous = callable.future(*args, **kwargs)
+    state = rendezvous._state
+    try:
+        with state.condition:
+            while state.code is None:
+                state.condition.wait()
+    except BaseException:
+        rendezvous.cancel()
+        raise
+    return state, rendezvous._call
+
+
 LIBRARIES: Final[Mapping[str, Action]] = {
     "psycopg2.extensions": _psycopg2,
     "psycopg.waiting": _psycopg,
+    "grpc._cython.cygrpc": _grpc_threads,
+    "grpc._server": _grpc_threads,
+    "grpc._channel": _grpc_channel,
 }
 
 
