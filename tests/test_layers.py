@@ -236,6 +236,7 @@ FLOORS = [
             "patch/polling",
             "patch/descriptors",
             "patch/processes",
+            "patch/semlocks",
             "patch/signalling",
             "patch/sockets",
             "patch/table",
