@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
 from support import tls
@@ -34,22 +34,35 @@ COUNT: Final = 200 if FULL else 50
 SECONDS: Final = 0.2
 
 
-class S3(Server):
-    """See s3_server.py."""
+class OfOurs(Server):
+    """A server of this folder: it takes the port that it is to listen on."""
+
+    program = ""
 
     def command(self) -> list[str]:
-        return [sys.executable, str(HERE / "s3_server.py"), str(self.port)]
+        return [sys.executable, str(HERE / f"{self.program}.py"), str(self.port)]
 
-    def run(self, command: list[str], output: IO[bytes]) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment())
+    def environment(self) -> dict[str, str]:
+        return environment()
 
     def answers(self) -> bool:
         try:
-            with socket.create_connection(self.address, 1.0) as probe:
-                probe.sendall(b"GET /bucket/waiting HTTP/1.0\r\n\r\n")
-                return probe.recv(100).startswith(b"HTTP/1.1 200")
+            socket.create_connection(self.address, 1.0).close()
         except OSError:
             return False
+        return True
+
+
+class S3(OfOurs):
+    """It begins to listen when it can answer."""
+
+    program = "s3_server"
+
+
+class Grpc(OfOurs):
+    """So does this one."""
+
+    program = "grpc_server"
 
 
 def _http(server: Any) -> dict[str, Any]:
@@ -76,6 +89,7 @@ CASES: Final = {
     "sqlalchemy-psycopg2": Case("sqlalchemy_pool", PostgreSQL, lambda server: {"driver": "psycopg2"}),
     "pymysql": Case("pymysql_driver", MariaDB),
     "boto3": Case("boto3_s3", S3),
+    "grpc": Case("grpc_calls", Grpc),
     # In those above, too: redis in Flask, urllib3 in requests, psycopg 3 in Django.
     "redis": Case("redis_py", Redis),
     "requests": Case("requests_http", Nginx, _http),
@@ -85,7 +99,7 @@ CASES: Final = {
     "sqlalchemy-psycopg": Case("sqlalchemy_pool", PostgreSQL, lambda server: {"driver": "psycopg"}),
 }
 #: What everybody waits for: no library is left out where the loop is the usual one.
-USUAL: Final = list(CASES)[: 7 if BACKEND == DEFAULT else 2]
+USUAL: Final = list(CASES)[: 8 if BACKEND == DEFAULT else 2]
 RUNS: Final = [f"{name}-{how}" for name in CASES for how in ("fibers", "threads")] if FULL else USUAL
 
 
