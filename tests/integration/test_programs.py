@@ -241,3 +241,4 @@ def test_many_operations_take_the_time_of_a_few_and_survive_the_servers_death(pr
     program.server.start()
     program.tells("recovered")
     assert program.ends() == 0
+    program.close()

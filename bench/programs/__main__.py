@@ -1,0 +1,93 @@
+"""The command: see the package's text."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from pathlib import Path
+from typing import Final
+
+from bench.machine import commit, machine, versions
+from bench.programs.run import CONTENDERS, Load, measure
+from bench.report import aligned
+from bench.results import Results
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+RESULTS: Final = ROOT / "bench" / "results" / "programs.json"
+TESTS: Final = str(ROOT / "tests")
+if TESTS not in sys.path:
+    sys.path.append(TESTS)  # the real servers are those of the tests
+
+from support.nginx import Nginx  # noqa: E402
+from support.servers import Redis  # noqa: E402
+
+ROW: Final = "flask_requests_redis"
+COLUMNS: Final = (
+    ("rate", "requests/s", 0),
+    ("p50", "p50 ms", 0),
+    ("p99", "p99 ms", 0),
+    ("cpu", "CPU ms a request", 2),
+    ("memory", "peak memory MB", 0),
+)
+
+
+def table(results: Results) -> list[list[str]]:
+    """Medians over the rounds."""
+    cells = [["1 program on", *(title for _, title, _ in COLUMNS)]]
+    for contender in results.rows.get(ROW, {}):
+        medians = [(results.median(ROW, contender, name), digits) for name, _, digits in COLUMNS]
+        cells.append([contender, *("–" if value is None else f"{value:,.{digits}f}" for value, digits in medians)])
+    return cells
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.programs", description="A Flask program on three runtimes.")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of all contenders, taking turns (5)")
+    parser.add_argument("--seconds", type=int, default=6, metavar="S", help="of load in a round (6)")
+    parser.add_argument("--connections", type=int, default=1000, metavar="N", help="requests at once (1000)")
+    parser.add_argument("--late", type=float, default=0.1, metavar="S", help="after which the service answers (0.1)")
+    parser.add_argument("--keep", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
+    parser.add_argument("contenders", nargs="*", metavar="CONTENDER", help=f"of {', '.join(CONTENDERS)} (all)")
+    options = parser.parse_args()
+    contenders = options.contenders or list(CONTENDERS)
+    for name in contenders:
+        if name not in CONTENDERS:
+            parser.error(f"there is no contender {name!r}; known are {', '.join(CONTENDERS)}")
+    results = Results(
+        date=datetime.date.today().isoformat(),
+        commit=commit(ROOT),
+        machine=machine(),
+        versions=versions(),
+        options={name: getattr(options, name) for name in ("rounds", "seconds", "connections", "late")},
+    )
+    failed = False
+    with Nginx() as nginx, Redis() as redis:
+        load = Load(
+            service=f"http://{nginx.host}:{nginx.port}/slow/{options.late}",
+            redis_port=redis.port,
+            connections=options.connections,
+            warm=max(1, options.seconds // 2),
+            seconds=options.seconds,
+        )
+        for turn in range(options.rounds):
+            shift = turn % len(contenders)
+            for name in contenders[shift:] + contenders[:shift]:
+                try:
+                    figures = measure(name, load)
+                except RuntimeError as error:
+                    failed = True
+                    print(error, file=sys.stderr)
+                    continue
+                results.add(ROW, name, figures)
+                told = ", ".join(f"{title} {figures[key]:,.{digits}f}" for key, title, digits in COLUMNS)
+                print(f"round {turn + 1}, {name}: {told}", flush=True)
+    results.rows[ROW] = {name: results.rows.get(ROW, {}).get(name, {}) for name in contenders}
+    print(aligned(table(results)))
+    if options.keep:
+        results.write(RESULTS)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
