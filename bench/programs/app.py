@@ -8,7 +8,7 @@ from typing import Any
 import flask
 import redis
 import requests
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import make_server
 
 SERVICE, REDIS_PORT, CONNECTIONS = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 
@@ -26,17 +26,11 @@ def page() -> dict[str, Any]:
     return {"hits": store.incr("hits"), "service": answer.text}
 
 
-class KeepAlive(WSGIRequestHandler):
-    """A connection is for more than one request."""
-
-    protocol_version = "HTTP/1.1"
-
-
 if __name__ == "__main__":
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=KeepAlive)
+    server = make_server("127.0.0.1", 0, app, threaded=True)
     server.socket.listen(CONNECTIONS)
     print(server.server_port, flush=True)
     server.serve_forever()

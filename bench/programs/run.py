@@ -10,7 +10,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 APP: Final = Path(__file__).with_name("app.py")
 
@@ -37,7 +37,14 @@ class Load:
 
 def measure(contender: str, load: Load) -> dict[str, float]:
     """The figures of one process. Raises RuntimeError if it or wrk fails, or if a request does."""
-    words = [sys.executable, *CONTENDERS[contender], str(APP), load.service, str(load.redis_port), str(load.connections)]
+    words = [
+        sys.executable,
+        *CONTENDERS[contender],
+        str(APP),
+        load.service,
+        str(load.redis_port),
+        str(load.connections),
+    ]
     with tempfile.TemporaryFile("w+") as log:
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True) as child:
             try:
@@ -60,7 +67,7 @@ def measure(contender: str, load: Load) -> dict[str, float]:
                 child.kill()
 
 
-def _tail(log: tempfile._TemporaryFileWrapper[str]) -> str:
+def _tail(log: IO[str]) -> str:
     log.seek(0)
     return log.read()[-1000:]
 

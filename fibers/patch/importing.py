@@ -75,7 +75,7 @@ def when_imported(journal: Journal, name: str, action: Action) -> None:
         action(journal, module)
         return
     if _finder not in sys.meta_path:
-        sys.meta_path.insert(0, _finder)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _finder)
         journal.record(sys.meta_path.remove, _finder)
     entry = (journal, action)
     _finder.waiting.setdefault(name, []).append(entry)

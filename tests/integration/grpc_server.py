@@ -1,6 +1,6 @@
 """A gRPC server on threads: `slow` answers after as many seconds as it is asked for, `waiting` says how many are waited for.
 
-    python grpc_server.py PORT
+python grpc_server.py PORT
 """
 
 import sys

@@ -1,12 +1,13 @@
 """As much of S3 as boto3 needs here: objects by path. `slow/SECONDS` comes late, `waiting` is how many are waited for.
 
-    python s3_server.py PORT
+python s3_server.py PORT
 """
 
 import sys
+from collections.abc import Iterator
 
 import fibers
-from fibers.http import Response, Server
+from fibers.http import Request, Response, Server
 
 server = Server()
 objects: dict[str, bytes] = {}
@@ -14,15 +15,15 @@ waiting = 0
 
 
 @server.route("/{name*}", methods=["PUT"])
-def put(request, name):
+def put(request: Request, name: str) -> Response:
     body = request.read()
-    if "aws-chunked" in request.headers.get("content-encoding", ""):
+    if "aws-chunked" in (request.headers.get("content-encoding") or ""):
         body = b"".join(_unchunked(body))
     objects[name] = body
     return Response(b"", 200, [("ETag", '"1"')])
 
 
-def _unchunked(body):
+def _unchunked(body: bytes) -> Iterator[bytes]:
     while body:
         size, _, body = body.partition(b"\r\n")
         length = int(size.partition(b";")[0], 16)
@@ -33,7 +34,7 @@ def _unchunked(body):
 
 
 @server.route("/{name*}")
-def get(request, name):
+def get(request: Request, name: str) -> bytes | Response:
     global waiting
     _bucket, _, key = name.partition("/")
     if key == "waiting":

@@ -213,7 +213,11 @@ def programs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """Those that this session has tests for, started; at full size each is started in its turn."""
     made = Programs(tmp_path_factory.mktemp("programs"))
     try:
-        wanted = [item.callspec.params["run"] for item in request.session.items if item.path == Path(__file__)]
+        wanted = [
+            item.callspec.params["run"]
+            for item in request.session.items
+            if isinstance(item, pytest.Function) and item.path == Path(__file__)
+        ]
         if not FULL:
             made.start_all(wanted)
         yield made

@@ -54,9 +54,7 @@ class Nginx(Server):
                 f"ssl_certificate {certificate}; ssl_certificate_key {certificate};"
             )
         (self.folder / "nginx.conf").write_text(
-            _CONFIGURATION.format(
-                echo=self.echo, folder=self.folder, host=self.host, port=self.port, secure=secure
-            )
+            _CONFIGURATION.format(echo=self.echo, folder=self.folder, host=self.host, port=self.port, secure=secure)
         )
         return [self.program, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf")]
 

@@ -1,6 +1,9 @@
-"""Django: WSGI on its own threaded server, and its ORM on PostgreSQL, with a connection for each request. The client is urllib.request."""
+"""Django: WSGI on its own threaded server, and its ORM on PostgreSQL, with a connection for each request.
 
-import sys
+The client is urllib.request.
+"""
+
+import json
 import threading
 import urllib.request
 
@@ -77,6 +80,7 @@ urlpatterns = [
 ]
 
 with connection.schema_editor() as editor:
+    editor.execute(f"DROP TABLE IF EXISTS {Visit._meta.db_table}")
     editor.create_model(Visit)
 Visit.objects.create(where="here")
 connection.close()
@@ -108,7 +112,7 @@ def ask_slowly(seconds):
 main(
     slow=ask_slowly,
     quick=lambda: get("quick"),
-    in_flight=lambda: int(get("waiting").strip('{}"waiting: ')),
+    in_flight=lambda: json.loads(get("waiting"))["waiting"],
     errors=OSError,
 )
 server.shutdown()

@@ -9,7 +9,7 @@ import requests
 from measuring import ASKED, COUNT, main
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import make_server
 
 app = flask.Flask(__name__)
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -37,11 +37,7 @@ def unavailable(error):
     return {"error": str(error)}, 503
 
 
-class KeepAlive(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-
-server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=KeepAlive)
+server = make_server("127.0.0.1", 0, app, threaded=True)
 server.daemon_threads = True
 server.socket.listen(COUNT)
 threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

@@ -6,7 +6,9 @@ from postgresql import ASLEEP, SLEEP, ForEachThread
 
 
 def connect():
-    connection = psycopg2.connect(host=ASKED["host"], port=ASKED["port"], user="fibers", dbname="postgres", sslmode="disable")
+    connection = psycopg2.connect(
+        host=ASKED["host"], port=ASKED["port"], user="fibers", dbname="postgres", sslmode="disable"
+    )
     connection.autocommit = True
     return connection
 

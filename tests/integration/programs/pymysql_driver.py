@@ -5,7 +5,8 @@ from measuring import ASKED, main
 from postgresql import ForEachThread
 
 connections = ForEachThread(
-    lambda: pymysql.connect(host=ASKED["host"], port=ASKED["port"], user="fibers", autocommit=True, ssl_disabled=True), pymysql.Error
+    lambda: pymysql.connect(host=ASKED["host"], port=ASKED["port"], user="fibers", autocommit=True, ssl_disabled=True),
+    pymysql.Error,
 )
 
 main(

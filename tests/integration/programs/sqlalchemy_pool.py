@@ -20,8 +20,6 @@ def ask(query):
 main(
     slow=lambda seconds: ask(select(func.pg_sleep(seconds))),
     quick=lambda: ask(select(1)),
-    in_flight=lambda: ask(
-        sqlalchemy.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-    ),
+    in_flight=lambda: ask(sqlalchemy.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")),
     errors=sqlalchemy.exc.DBAPIError,
 )
