@@ -8,18 +8,14 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import entry_points
 from typing import Any, Final
 
-from . import existing, internals, libraries, names, processes
+from . import existing, internals, libraries, logs, names, plugins, processes
 from .journal import Journal
 from .originals import STANDARD, find, find_now, module, split
 from .table import ALIASES, GROUPS, METHODS, NAMES
 from .threads import living
 from .verify import Escaped, escaped
-
-#: Where other packages say what they want to have patched as well.
-ENTRY_POINTS: Final = "fibers.patches"
 
 
 class _Patch:
@@ -92,7 +88,7 @@ def _apply(new: frozenset[str], journal: Journal) -> None:
         os.register_at_fork(
             before=_if_threads(processes.before_fork),
             after_in_parent=_if_threads(processes.after_fork_in_parent),
-            after_in_child=processes.after_fork_in_child,
+            after_in_child=_if_threads(processes.after_fork_in_child),
         )
     for group in new:
         for name, methods in METHODS.get(group, {}).items():
@@ -100,16 +96,13 @@ def _apply(new: frozenset[str], journal: Journal) -> None:
             for method, function in methods.items():
                 journal.set_attribute(getattr(STANDARD[where], what), method, function)
     names.replace(journal, _patch.new)
+    if "thread" in new:
+        logs.defer(journal)
     if "locks" in new:
         existing.replace(journal)
     if "libraries" in new:
         libraries.prepare(journal)
-    for entry in entry_points(group=ENTRY_POINTS):
-        try:
-            entry.load()(journal)
-        except Exception as error:
-            error.add_note(f"in the entry point {entry.name!r} = {entry.value!r} of {ENTRY_POINTS!r}")
-            raise
+    plugins.apply(journal)
 
 
 def _set(groups: frozenset[str], new: dict[int, Any], old: dict[int, tuple[str, Any]]) -> None:

@@ -214,7 +214,7 @@ def programs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     made = Programs(tmp_path_factory.mktemp("programs"))
     try:
         wanted = [
-            item.callspec.params["run"]
+            str(item.callspec.params["run"])
             for item in request.session.items
             if isinstance(item, pytest.Function) and item.path == Path(__file__)
         ]
