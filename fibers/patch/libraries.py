@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from .. import lowlevel
+from ..errors import Cancelled, FiberKilled
 from .importing import Action, when_imported
 from .journal import Journal
 from .threads import NativeThread
@@ -77,9 +78,17 @@ def _call(callable: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
     return state, rendezvous._call
 
 
+def _psycopg_connection(journal: Journal, module: ModuleType) -> None:
+    """A query that a cancellation interrupts is given up as by Ctrl-C: its connection does not go on in the midst of it."""
+    interrupted = getattr(module, "_INTERRUPTED", ())
+    known = interrupted if isinstance(interrupted, tuple) else (interrupted,)
+    journal.set_attribute(module, "_INTERRUPTED", (*known, Cancelled, FiberKilled))
+
+
 LIBRARIES: Final[Mapping[str, Action]] = {
     "psycopg2.extensions": _psycopg2,
     "psycopg.waiting": _psycopg,
+    "psycopg.connection": _psycopg_connection,
     "grpc._cython.cygrpc": _grpc_threads,
     "grpc._server": _grpc_threads,
     "grpc._channel": _grpc_channel,
