@@ -244,8 +244,12 @@ FLOORS = [
             "patch/names",
             "patch/internals",
             "patch/existing",
+<<<<<<< HEAD
             "patch/importing",
             "patch/libraries",
+=======
+            "patch/ending",
+>>>>>>> patch
             "patch/logs",
             "patch/verify",
             "patch/plugins",

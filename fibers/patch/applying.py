@@ -10,7 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+<<<<<<< HEAD
 from . import existing, internals, libraries, logs, names, plugins, processes
+=======
+from . import ending, existing, internals, logs, names, plugins, processes
+>>>>>>> patch
 from .journal import Journal
 from .originals import STANDARD, find, find_now, module, split
 from .table import ALIASES, GROUPS, METHODS, NAMES
@@ -98,6 +102,7 @@ def _apply(new: frozenset[str], journal: Journal) -> None:
     names.replace(journal, _patch.new)
     if "thread" in new:
         logs.defer(journal)
+        ending.take_over(journal)
     if "locks" in new:
         existing.replace(journal)
     if "libraries" in new:

@@ -234,6 +234,7 @@ def test_many_operations_take_the_time_of_a_few_and_survive_the_servers_death(pr
 
     program.hears()
     facts = program.tells("compared")
+    print(f"{run}: one in {facts['one']:.2f} s, {COUNT} at once in {facts['all']:.2f} s, by {tasks or '?'} threads")
     assert facts["done"] == COUNT
     assert facts["all"] < COUNT * facts["one"] / 5, facts
 
