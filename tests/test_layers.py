@@ -244,12 +244,9 @@ FLOORS = [
             "patch/names",
             "patch/internals",
             "patch/existing",
-<<<<<<< HEAD
             "patch/importing",
             "patch/libraries",
-=======
             "patch/ending",
->>>>>>> patch
             "patch/logs",
             "patch/verify",
             "patch/plugins",

@@ -10,11 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-<<<<<<< HEAD
-from . import existing, internals, libraries, logs, names, plugins, processes
-=======
-from . import ending, existing, internals, logs, names, plugins, processes
->>>>>>> patch
+from . import ending, existing, internals, libraries, logs, names, plugins, processes
 from .journal import Journal
 from .originals import STANDARD, find, find_now, module, split
 from .table import ALIASES, GROUPS, METHODS, NAMES
