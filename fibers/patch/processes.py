@@ -98,7 +98,8 @@ def _await(pid: int, options: int) -> None:
 # -- fork -----------------------------------------------------------------------------------------------------------
 
 
-_saved: Final[list[tuple[int, Any, Any]]] = []
+#: While a fork is under way: the number of the thread, the two Threads, and who went by that number before.
+_saved: Final[list[tuple[int, Any, Any, Any]]] = []
 
 
 def before_fork() -> None:
@@ -107,7 +108,7 @@ def before_fork() -> None:
     if me is None:
         return
     here, active = native_ident(), threading._active  # type: ignore[attr-defined]
-    _saved.append((here, active.get(here), active.get(id(me))))
+    _saved.append((here, active.get(here), active.get(id(me)), heir.fiber))
     mine = active.pop(id(me), None)
     if mine is not None:
         active[here] = mine
@@ -118,8 +119,8 @@ def after_fork_in_parent() -> None:
     """It goes by its own number again."""
     if not _saved:
         return
-    here, thread, mine = _saved.pop()
-    me, heir.fiber = heir.fiber, None
+    here, thread, mine, earlier = _saved.pop()
+    me, heir.fiber = heir.fiber, earlier
     active = threading._active  # type: ignore[attr-defined]
     if mine is not None:
         active[id(me)] = mine

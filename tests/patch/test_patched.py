@@ -372,6 +372,13 @@ assert other.is_alive() and threading.get_ident() == threading.main_thread().ide
 gate.set()
 other.join()
 
+def again():
+    "In a child whose main thread is a fiber, another one forks, and that one is none the worse for it."
+    main = threading.main_thread()
+    in_threads(lambda: forked(alone(threading.current_thread())))
+    assert threading.current_thread() is main and threading.get_ident() == main.ident
+in_threads(lambda: forked(again))
+
 def in_child_that_ends_by_itself():
     pid = os.fork()
     if not pid:
