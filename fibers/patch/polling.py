@@ -2,7 +2,8 @@
 
 Each looks without waiting first, by the standard call, and only if nothing is ready does it wait in the loop (waiting.py).
 An epoll and a kqueue are files themselves, readable when something in them is ready: they are waited for as such, and what
-is registered in them stays registered.
+is registered in them stays registered. A call that does not wait gives way to the others once: loops that are always served,
+or that only look, are how non-blocking programs are written.
 """
 
 import select as std
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from select import POLLIN, POLLOUT
 from typing import Any, ClassVar, Final, Self
 
+from ..core.runtime import yield_now
 from ..core.scheduler import state
 from .originals import module
 from .waiting import until_readable, wait_any
@@ -23,6 +25,14 @@ def _can_wait() -> bool:
     """Is this code that may wait in a loop? (Where it may not, the standard call blocks the thread, as it ever did.)"""
     scheduler = state.scheduler
     return scheduler is None or scheduler.current is not None
+
+
+def _give_way(found: Any) -> Any:
+    """A loop that is always served without waiting, or only ever looks, lets the others run."""
+    scheduler = state.scheduler
+    if scheduler is not None and scheduler.current is not None and scheduler.fibers:
+        yield_now()
+    return found
 
 
 class _Deadline:
@@ -47,10 +57,12 @@ def select(
 ) -> tuple[list[Any], list[Any], list[Any]]:
     """As `select.select`."""
     if not _can_wait() or (timeout is not None and not (isinstance(timeout, int | float) and timeout > 0)):
-        return _select(rlist, wlist, xlist, timeout)  # type: ignore[no-any-return]
+        return _give_way(_select(rlist, wlist, xlist, timeout))  # type: ignore[no-any-return]
     end = _Deadline(timeout)
     lists = [each if isinstance(each, list | tuple) else list(each) for each in (rlist, wlist, xlist)]
     found: tuple[list[Any], list[Any], list[Any]] = _select(*lists, 0)
+    if any(found):
+        return _give_way(found)  # type: ignore[no-any-return]
     while not any(found):
         files: dict[int, int] = {}
         for each, events in zip(lists, (POLLIN, POLLOUT, _PRI), strict=True):
@@ -97,11 +109,13 @@ class Poll:
         if self._busy:
             raise RuntimeError("concurrent poll() invocation")
         if timeout is not None and not (isinstance(timeout, int | float) and timeout <= _POLL_MAX and timeout):
-            return self._poll.poll(timeout)  # type: ignore[no-any-return]
+            return _give_way(self._poll.poll(timeout))  # type: ignore[no-any-return]
         if not _can_wait():
-            return self._poll.poll(timeout)  # type: ignore[no-any-return]
+            return _give_way(self._poll.poll(timeout))  # type: ignore[no-any-return]
         end = _Deadline(None if timeout is None or timeout < 0 else timeout / 1000)
         found: list[tuple[int, int]] = self._poll.poll(0)
+        if found:
+            return _give_way(found)  # type: ignore[no-any-return]
         self._busy = True
         try:
             while not found:
@@ -164,9 +178,11 @@ class Epoll:
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         """As the standard one's: seconds; None or negative: no limit."""
         if (timeout is not None and not isinstance(timeout, int | float)) or timeout == 0 or not _can_wait():
-            return self._epoll.poll(timeout, maxevents)  # type: ignore[no-any-return]
+            return _give_way(self._epoll.poll(timeout, maxevents))  # type: ignore[no-any-return]
         end = _Deadline(None if timeout is None or timeout < 0 else timeout)
         found: list[tuple[int, int]] = self._epoll.poll(0, maxevents)
+        if found:
+            return _give_way(found)  # type: ignore[no-any-return]
         while not found:
             came = until_readable(self.fileno(), end.left())
             found = self._epoll.poll(0, maxevents)
@@ -210,9 +226,11 @@ class Kqueue:
     def control(self, changelist: Any, maxevents: int, timeout: float | None = None, /) -> list[Any]:
         """As the standard one's: seconds; None: no limit."""
         if maxevents == 0 or timeout == 0 or (timeout is not None and timeout < 0) or not _can_wait():
-            return self._kqueue.control(changelist, maxevents, timeout)  # type: ignore[no-any-return]
+            return _give_way(self._kqueue.control(changelist, maxevents, timeout))  # type: ignore[no-any-return]
         end = _Deadline(timeout)
         found: list[Any] = self._kqueue.control(changelist, maxevents, 0)
+        if found:
+            return _give_way(found)  # type: ignore[no-any-return]
         while not found:
             came = until_readable(self.fileno(), end.left())
             found = self._kqueue.control(None, maxevents, 0)

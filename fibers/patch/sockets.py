@@ -5,6 +5,7 @@ that were made before are served as well, `isinstance` means what it meant, and 
 """
 
 import _socket
+import os
 import socket as std
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from ..io import operations
 from ..io import socket as our_socket
 from ..io import ssl as our_ssl
 from ..io import subprocess as our_subprocess
-from ..io.state import adopt
+from ..io.state import adopt, states
 
 #: What a class body holds besides.
 _NOT_METHODS: Final = {
@@ -37,11 +38,20 @@ def accept(self: Any) -> tuple[std.socket, Any]:
     return connection, address
 
 
+def detach(self: Any) -> int:
+    """As `socket.detach`. The file is left in blocking mode if the socket had no timeout, as the standard one leaves it."""
+    state = states.get(id(self))
+    fd: int = our_socket.socket.detach(self)
+    if fd >= 0 and state is not None and state.timeout is None:
+        os.set_blocking(fd, True)
+    return fd
+
+
 def _of(kind: type, *without: str) -> dict[str, Any]:
     return {name: value for name, value in vars(kind).items() if name not in _NOT_METHODS and name not in without}
 
 
 #: `dup` of the standard class does, over these.
-SOCKET: Final[dict[str, Any]] = {**_of(our_socket.socket, "dup"), "accept": accept}
+SOCKET: Final[dict[str, Any]] = {**_of(our_socket.socket, "dup"), "accept": accept, "detach": detach}
 SSL_SOCKET: Final = _of(our_ssl.SSLSocket)
 POPEN: Final = _of(our_subprocess.Popen)

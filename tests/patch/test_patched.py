@@ -131,6 +131,17 @@ with ThreadPoolExecutor(4) as executor:
     gate = threading.Barrier(4)
     assert sorted(executor.map(lambda number: gate.wait() * 0 + number, range(4))) == [0, 1, 2, 3]
 
+# A loop that is always served lets others run, too.
+stop = []
+def spins(look):
+    def function():
+        while not stop:
+            look()
+        stop.clear()
+    return function
+for look in (lambda: select.select([], [right], [], 1), lambda: select.select([], [], [], 0)):
+    in_threads(spins(look), lambda: (time.sleep(0.01), stop.append(1)))
+
 # A large write to a pipe that somebody reads.
 data = os.urandom(300_000)
 def reads():
@@ -399,6 +410,7 @@ def double(number):
     time.sleep(0.01)
     return 2 * number
 
+log = []
 if __name__ == "__main__":
     context = multiprocessing.get_context(METHOD)
     items = context.Queue()
@@ -408,6 +420,9 @@ if __name__ == "__main__":
     assert items.get(timeout=30) == "hello" and process.exitcode == 0
     items.close()
     items.join_thread()
+    ours, theirs = multiprocessing.Pipe()  # sockets, whose numbers are handed on
+    in_threads(lambda: ours.send("a") or theirs.send(theirs.recv()), lambda: log.append(ours.recv()))
+    assert log == ["a"]
     if METHOD == "fork":
         with context.Pool(2) as pool:
             assert pool.map(double, range(10)) == [2 * number for number in range(10)]
