@@ -31,7 +31,7 @@ HERE: Final = Path(__file__).parent
 FULL: Final = SCALE >= 1
 COUNT: Final = 200 if FULL else 50
 #: Seconds that an operation waits on its server.
-SECONDS: Final = 0.2
+SECONDS: Final = 0.5 if FULL else 0.25
 
 
 class OfOurs(Server):
@@ -236,7 +236,7 @@ def test_many_operations_take_the_time_of_a_few_and_survive_the_servers_death(pr
     facts = program.tells("compared")
     print(f"{run}: one in {facts['one']:.2f} s, {COUNT} at once in {facts['all']:.2f} s, by {tasks or '?'} threads")
     assert facts["done"] == COUNT
-    assert facts["all"] < COUNT * facts["one"] / 5, facts
+    assert facts["all"] < COUNT * facts["one"] / 4, facts
 
     program.hears()
     program.tells("waiting")
