@@ -3,8 +3,8 @@
 Programs marked `<!-- run: name -->` are written to files and run. Each server is started and serves while the
 other programs that name its port run; what they print is compared with the block marked `<!-- output: name
 -->` if the page has one. The text is changed in one case only: when another program of this machine holds the
-server's port, or another run of these tests is about to, both sides get a free one. Of the console commands those run that only look: `python -m fibers
-info …`.
+server's port, or another run of these tests is about to, both sides get a free one. Of the console commands
+those run that only look: `python -m fibers info …`.
 """
 
 import fcntl
