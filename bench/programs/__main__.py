@@ -50,8 +50,8 @@ def table(results: Results) -> list[list[str]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.programs", description="A Flask program on three runtimes.")
-    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="of all contenders, taking turns (9)")
-    parser.add_argument("--seconds", type=int, default=6, metavar="S", help="of load in a round (6)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of all contenders, taking turns (5)")
+    parser.add_argument("--seconds", type=int, default=20, metavar="S", help="of load in a round (20)")
     parser.add_argument("--connections", type=int, default=1000, metavar="N", help="requests at once (1000)")
     parser.add_argument("--late", type=float, default=0.1, metavar="S", help="after which the service answers (0.1)")
     parser.add_argument("--keep", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
@@ -73,7 +73,7 @@ def main() -> int:
             service=f"http://{nginx.host}:{nginx.port}/slow/{options.late}",
             redis_port=redis.port,
             connections=options.connections,
-            warm=max(1, options.seconds // 2),
+            warm=2,
             seconds=options.seconds,
         )
         for turn in range(options.rounds):
