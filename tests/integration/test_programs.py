@@ -31,7 +31,9 @@ HERE: Final = Path(__file__).parent
 FULL: Final = SCALE >= 1
 COUNT: Final = 200 if FULL else 50
 #: Seconds that an operation waits on its server.
-SECONDS: Final = 0.5 if FULL else 0.25
+SECONDS: Final = 0.5 if FULL else 0.2
+#: So many are made one after the other, to compare with.
+FEW: Final = 3 if FULL else 1
 
 
 class OfOurs(Server):
@@ -112,7 +114,8 @@ class Program:
         self.server = server
         self._log = log
         self.tasks: int | None = None
-        asked = {"host": server.host, "port": server.port, "count": COUNT, "seconds": SECONDS, **case.told(server)}
+        asked = {"host": server.host, "port": server.port, "count": COUNT, "few": FEW, "seconds": SECONDS}
+        asked |= case.told(server)
         runner = {"fibers": ["-m", "fibers", "run"], "threads": []}[how]
         with log.open("wb") as output:
             self.child = subprocess.Popen(

@@ -43,7 +43,7 @@ def main(slow, quick, in_flight, errors):
         list(pool.map(settle, range(COUNT)))  # every thread lives, and has its connection
         tell(step="ready", tasks=tasks())
         sys.stdin.readline()
-        few = 2
+        few = ASKED["few"]
         started = time.monotonic()
         for _ in range(few):
             slow(ASKED["seconds"])
