@@ -25,7 +25,8 @@ TESTED := PYTHONPATH=tests $(PY) -m support.tested
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help test pytest lint format types examples test-backends test-other-backends test-checked test-fake-kqueue \
-  tested matrix soak fuzz demo bench bench-backends bench-http bench-hostile test-asyncio test-gevent clean
+  tested matrix soak fuzz demo bench bench-backends bench-http bench-hostile test-asyncio test-gevent test-integration \
+  clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +94,12 @@ matrix: ## the whole suite on every Python of PYTHONS that this machine has
 
 soak: $(VENV)/.ready-dev ## the suite at full size: long random tests, new seeds
 	@FIBERS_TEST_SCALE=1 $(PYTEST) --timeout=1800 $(ARGS)
+
+test-integration: $(VENV)/.ready-dev ## real drivers and frameworks at full size, on every event loop usable here
+	@backends="$(TEST_BACKENDS)"; \
+	[ -n "$$backends" ] || backends="$$(FIBERS_TESTED= $(TESTED) left)" || exit 1; \
+	for name in $$backends; do \
+	  FIBERS_EVENTLOOP=$$name FIBERS_TEST_SCALE=1 $(PYTEST) --timeout=600 -q tests/integration $(ARGS) || exit 1; done
 
 fuzz: $(VENV)/.ready-dev ## ten minutes of broken requests for the HTTP server (ARGS="--seconds 60 --seed 1")
 	@PYTHONPATH=tests $(PY) -m support.http_fuzz $(ARGS)

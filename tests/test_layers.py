@@ -256,6 +256,8 @@ FLOORS = [
             "patch/names",
             "patch/internals",
             "patch/existing",
+            "patch/importing",
+            "patch/libraries",
             "patch/ending",
             "patch/logs",
             "patch/verify",

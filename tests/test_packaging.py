@@ -105,7 +105,7 @@ def test_metadata_says_what_is_needed(metadata: Message) -> None:
     assert metadata["License-File"] == "LICENSE"
     needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert needed == ["greenlet>=3.5.3"]
-    extras = {"bench", "bench-http", "test", "dev", "websocket", "gunicorn", "celery"}
+    extras = {"bench", "bench-http", "test", "dev", "websocket", "gunicorn", "celery", "integration"}
     assert set(metadata.get_all("Provides-Extra", [])) == extras
 
 

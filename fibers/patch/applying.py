@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from . import ending, existing, internals, logs, names, plugins, processes
+from . import ending, existing, internals, libraries, logs, names, plugins, processes
 from .journal import Journal
 from .originals import STANDARD, find, find_now, module, split
 from .table import ALIASES, GROUPS, METHODS, NAMES
@@ -101,6 +101,8 @@ def _apply(new: frozenset[str], journal: Journal) -> None:
         ending.take_over(journal)
     if "locks" in new:
         existing.replace(journal)
+    if "libraries" in new:
+        libraries.prepare(journal)
     plugins.apply(journal)
 
 
