@@ -23,7 +23,7 @@ TESTED := PYTHONPATH=tests $(PY) -m support.tested
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help test pytest lint format types examples test-backends test-checked test-fake-kqueue tested matrix soak fuzz demo bench bench-backends clean
+.PHONY: help test pytest lint format types examples test-backends test-checked test-fake-kqueue test-cpython tested matrix soak fuzz demo bench bench-backends clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,11 @@ test-checked: $(VENV)/.ready-dev ## the whole suite on loops that check their co
 test-fake-kqueue: $(VENV)/.ready-dev ## the whole suite on the kqueue loop, over a fake kqueue (Linux)
 	@PYTHONPATH=$(CURDIR)/tests/support/fake_kqueue_site$${PYTHONPATH:+:$$PYTHONPATH} FIBERS_TEST_FAKE_KQUEUE=1 \
 	  FIBERS_EVENTLOOP=kqueue $(PYTEST) -q $(ARGS)
+
+test-cpython: ## CPython's own tests on fibers: not in "make test" (PYTHON=python3.13 ARGS="test_socket -v")
+	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') || exit 1; \
+	$(MAKE) --no-print-directory .venv-$$version/.ready-base PYTHON=$(PYTHON) VENV=.venv-$$version && \
+	PYTHONPATH=tests .venv-$$version/bin/python -m cpython $(ARGS)
 
 tested: $(VENV)/.ready-dev ## fail if an event loop was left out (of the runs that FIBERS_TESTED=FILE kept a record of)
 	@$(TESTED) check

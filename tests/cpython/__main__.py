@@ -1,0 +1,138 @@
+"""`make test-cpython`: CPython's own test suite, first as it is, then on fibers.
+
+The suite is the package `test` of the interpreter that runs this. One process a file, never regrtest's own `-j` or second
+tries: those start interpreters that are not patched. What the files come to without fibers is kept in
+`.cpython/VERSION/` and measured anew when the runner or the interpreter changes, or with `--fresh`. Results of a run go
+there, too: `results.json`, `table.md`, and what each file printed.
+
+Exit status: 0 if every test that passes without fibers passes on them or is named in skips.txt; else 1.
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import os
+import pkgutil
+import platform
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+from . import skips
+from .running import ROOT, FileRun, run_file
+from .verdict import MOST_SKIPS, Verdict, judge, summary, table
+
+FILES = (
+    "test_socket test_select test_selectors test_poll test_epoll test_queue test_threading test_thread "
+    "test_threading_local test_timeout test_socketserver test_ssl test_httplib test_httpservers test_urllib test_urllib2 "
+    "test_urllib2_localnet test_wsgiref test_xmlrpc test_ftplib test_smtplib test_poplib test_imaplib test_subprocess "
+    "test_signal test_fork1 test_logging test_concurrent_futures test_context"
+).split()
+
+#: What a result depends on, besides the interpreter.
+SOURCES = ("child.py", "prepare.py", "running.py")
+
+
+def shipped(names: list[str]) -> list[str]:
+    """Those of the files that this interpreter has; a folder of tests is its files."""
+    found = []
+    for name in names:
+        try:
+            spec = importlib.util.find_spec(f"test.{name}")
+        except ModuleNotFoundError:
+            spec = None
+        if spec is None:
+            print(f"{name}: not shipped with this interpreter", flush=True)
+        elif spec.submodule_search_locations:
+            inside = sorted(each.name for each in pkgutil.iter_modules(spec.submodule_search_locations))
+            found += [f"{name}.{each}" for each in inside if each.startswith("test_")]
+        else:
+            found.append(name)
+    return found
+
+
+class Kept:
+    """The runs of one interpreter in `.cpython/`."""
+
+    def __init__(self) -> None:
+        self.folder = ROOT / ".cpython" / platform.python_version()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        here = Path(__file__).parent
+        digest = hashlib.sha256(sys.version.encode())
+        for source in SOURCES:
+            digest.update((here / source).read_bytes())
+        self.key = digest.hexdigest()
+
+    def log(self, kind: str, file: str) -> Path:
+        path = self.folder / f"{kind}-{file}.log"
+        path.unlink(missing_ok=True)
+        return path
+
+    def plain(self, file: str, fresh: bool) -> FileRun:
+        """The run without fibers, from the folder if it is there."""
+        path = self.folder / f"plain-{file}.json"
+        if not fresh and path.exists():
+            data = json.loads(path.read_text())
+            if data["key"] == self.key:
+                return FileRun.from_dict(data["run"])
+        run = run_file(file, False, frozenset(), self.log("plain", file), _environment())
+        path.write_text(json.dumps({"key": self.key, "run": run.as_dict()}, indent=1))
+        return run
+
+
+def _environment() -> dict[str, str]:
+    """Without what changes how an interpreter behaves: the tests start many, and expect them as they come."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "PYTEST", "LC_", "COV_")) and name != "LANG"
+    } | {"LC_ALL": "C.UTF-8"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make test-cpython ARGS=", description="CPython's own tests, on fibers.")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="test_socket and so on (default: all that matter)")
+    parser.add_argument("-j", type=int, default=2, metavar="N", dest="jobs", help="files at the same time (2)")
+    parser.add_argument("--fresh", action="store_true", help="run without fibers again, too")
+    parser.add_argument("--skipped", action="store_true", help="run also what skips.txt leaves out")
+    parser.add_argument("--plain", action="store_true", help="without fibers only")
+    parser.add_argument("-v", action="store_true", dest="verbose", help="show the tracebacks of failures")
+    options = parser.parse_args()
+    version = ".".join(platform.python_version_tuple()[:2])
+    known = skips.load(version)
+    leave = frozenset() if options.skipped else frozenset(known)
+    kept = Kept()
+
+    def examine(file: str) -> Verdict:
+        plain = kept.plain(file, options.fresh)
+        if options.plain:
+            ok = sum(result.outcome == "ok" for result in plain.results.values())
+            print(f"{file}: {ok} of {len(plain.results)} pass without fibers ({plain.seconds} s)", flush=True)
+            return Verdict(file)
+        run = run_file(file, True, leave, kept.log("patched", file), _environment())
+        (kept.folder / f"patched-{file}.json").write_text(json.dumps(run.as_dict(), indent=1))
+        verdict = judge(plain, run, {} if options.skipped else known)
+        text = f"{file}: {verdict.passed} of {verdict.judged} pass, {verdict.left_out} left out ({verdict.seconds} s)"
+        for name, result in verdict.failed.items():
+            text += f"\n  {result.outcome.upper()} {name}"
+            if options.verbose:
+                text += "\n    " + result.detail.strip().replace("\n", "\n    ")
+        print(text, flush=True)
+        return verdict
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        verdicts = list(pool.map(examine, shipped(options.files or list(FILES))))
+    if options.plain:
+        return 0
+    print("", table(verdicts), "", summary(verdicts, version), sep="\n")
+    if not options.files:
+        (kept.folder / "results.json").write_text(json.dumps([asdict(each) for each in verdicts], indent=1))
+        (kept.folder / "table.md").write_text(table(verdicts) + "\n")
+    bad = any(each.failed or each.needless for each in verdicts)
+    return int(bad or sum(each.left_out for each in verdicts) > MOST_SKIPS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
