@@ -2,14 +2,13 @@
 
 The suite is the package `test` of the interpreter that runs this. One process a file, never regrtest's own `-j` or second
 tries: those start interpreters that are not patched. What the files come to without fibers is kept in
-`.cpython/VERSION/` and measured anew when the runner or the interpreter changes, or with `--fresh`. Results of a run go
+`.cpython/VERSION/` and measured anew when RUNNER or the interpreter changes, or with `--fresh`. Results of a run go
 there, too: `results.json`, `table.md`, and what each file printed.
 
 Exit status: 0 if every test that passes without fibers passes on them or is named in skips.txt; else 1.
 """
 
 import argparse
-import hashlib
 import importlib.util
 import json
 import os
@@ -21,18 +20,43 @@ from dataclasses import asdict
 from pathlib import Path
 
 from . import skips
-from .running import ROOT, FileRun, run_file
+from .running import ROOT, FileRun, Order, run_file
 from .verdict import MOST_SKIPS, Verdict, judge, summary, table
 
-FILES = (
-    "test_socket test_select test_selectors test_poll test_epoll test_queue test_threading test_thread "
-    "test_threading_local test_timeout test_socketserver test_ssl test_httplib test_httpservers test_urllib test_urllib2 "
-    "test_urllib2_localnet test_wsgiref test_xmlrpc test_ftplib test_smtplib test_poplib test_imaplib test_subprocess "
-    "test_signal test_fork1 test_logging test_concurrent_futures test_context"
-).split()
+FILES = [
+    "test_socket",
+    "test_select",
+    "test_selectors",
+    "test_poll",
+    "test_epoll",
+    "test_queue",
+    "test_threading",
+    "test_thread",
+    "test_threading_local",
+    "test_timeout",
+    "test_socketserver",
+    "test_ssl",
+    "test_httplib",
+    "test_httpservers",
+    "test_urllib",
+    "test_urllib2",
+    "test_urllib2_localnet",
+    "test_wsgiref",
+    "test_xmlrpc",
+    "test_ftplib",
+    "test_smtplib",
+    "test_poplib",
+    "test_imaplib",
+    "test_subprocess",
+    "test_signal",
+    "test_fork1",
+    "test_logging",
+    "test_concurrent_futures",
+    "test_context",
+]
 
-#: What a result depends on, besides the interpreter.
-SOURCES = ("child.py", "prepare.py", "running.py")
+#: Raise it with each change of the runner that may change what tests come to without fibers.
+RUNNER = 1
 
 
 def shipped(names: list[str]) -> list[str]:
@@ -59,11 +83,7 @@ class Kept:
     def __init__(self) -> None:
         self.folder = ROOT / ".cpython" / platform.python_version()
         self.folder.mkdir(parents=True, exist_ok=True)
-        here = Path(__file__).parent
-        digest = hashlib.sha256(sys.version.encode())
-        for source in SOURCES:
-            digest.update((here / source).read_bytes())
-        self.key = digest.hexdigest()
+        self.key = f"{RUNNER} {sys.version}"
 
     def log(self, kind: str, file: str) -> Path:
         path = self.folder / f"{kind}-{file}.log"
@@ -77,7 +97,7 @@ class Kept:
             data = json.loads(path.read_text())
             if data["key"] == self.key:
                 return FileRun.from_dict(data["run"])
-        run = run_file(file, False, frozenset(), self.log("plain", file), _environment())
+        run = run_file(Order(file, patched=False), self.log("plain", file), _environment())
         path.write_text(json.dumps({"key": self.key, "run": run.as_dict()}, indent=1))
         return run
 
@@ -102,7 +122,7 @@ def main() -> int:
     options = parser.parse_args()
     version = ".".join(platform.python_version_tuple()[:2])
     known = skips.load(version)
-    leave = frozenset() if options.skipped else frozenset(known)
+    leave = () if options.skipped else tuple(known)
     kept = Kept()
 
     def examine(file: str) -> Verdict:
@@ -111,7 +131,7 @@ def main() -> int:
             ok = sum(result.outcome == "ok" for result in plain.results.values())
             print(f"{file}: {ok} of {len(plain.results)} pass without fibers ({plain.seconds} s)", flush=True)
             return Verdict(file)
-        run = run_file(file, True, leave, kept.log("patched", file), _environment())
+        run = run_file(Order(file, True, leave), kept.log("patched", file), _environment())
         (kept.folder / f"patched-{file}.json").write_text(json.dumps(run.as_dict(), indent=1))
         verdict = judge(plain, run, {} if options.skipped else known)
         text = f"{file}: {verdict.passed} of {verdict.judged} pass, {verdict.left_out} left out ({verdict.seconds} s)"

@@ -12,7 +12,6 @@ patched at all: the recorder must tell the truth about a program in which `time`
 import faulthandler
 import importlib
 import json
-import os
 import resource
 import sys
 import time
@@ -111,8 +110,9 @@ def flat(suite: Any) -> Iterator[unittest.TestCase]:
 def patch() -> Callable[[], int]:
     """Put fibers under the standard library. Returns what counts the waits of fibers so far, in all threads."""
     # Not at the top of the file: a plain run must not have loaded the package.
-    from fibers.core.lifecycle import schedulers
     from fibers.patch import patch_all
+
+    from fibers.core.lifecycle import schedulers
 
     patch_all()
 
@@ -131,8 +131,11 @@ def main(argument: str) -> int:
     waits = patch() if order["patched"] else int
     recorder = Recorder(report, order["limit"], waits)
 
+    import test
     from test import support
 
+    if order["folder"] is not None:
+        test.__path__.append(order["folder"])
     support.use_resources = order["resources"]
     support.verbose = 0
     if order["patched"]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,38 +66,50 @@ class FileRun:
         return cls(data["file"], data["seconds"], results, data["listed"])
 
 
-def run_file(file: str, patched: bool, leave: frozenset[str], log: Path, environment: dict[str, str]) -> FileRun:
-    """Run a file, without the tests of `leave`. What its processes print goes to `log`."""
-    run = FileRun(file)
+@dataclass(frozen=True)
+class Order:
+    """What a child process is to do. `limit`: seconds for one test. `folder`: where else files of tests are, for tests."""
+
+    file: str
+    patched: bool
+    leave: tuple[str, ...] = ()
+    limit: float = TEST_LIMIT
+    memory: int = MEMORY
+    folder: str | None = None
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """What `test.support.requires` grants."""
+        return (*RESOURCES, "network") if self.file in NETWORK else RESOURCES
+
+    def as_json(self, report: Path, leave: Iterable[str]) -> str:
+        """For the process that reports to that file, and runs the file without the tests of `leave`."""
+        return json.dumps(
+            asdict(self) | {"leave": [*self.leave, *leave], "report": str(report), "resources": self.resources}
+        )
+
+
+def run_file(order: Order, log: Path, environment: dict[str, str]) -> FileRun:
+    """Run a file. What its processes print goes to `log`."""
+    run = FileRun(order.file)
     began = time.monotonic()
     for _ in range(PROCESSES):
         left = FILE_LIMIT - (time.monotonic() - began)
-        if left <= 0 or _run_rest(run, patched, leave | run.results.keys(), log, environment, left):
+        if left <= 0 or _run_rest(run, order, log, environment, left):
             break
     run.seconds = round(time.monotonic() - began, 1)
     return run
 
 
-def _run_rest(
-    run: FileRun, patched: bool, leave: frozenset[str], log: Path, environment: dict[str, str], limit: float
-) -> bool:
+def _run_rest(run: FileRun, order: Order, log: Path, environment: dict[str, str], limit: float) -> bool:
     """Run what is left of a file in one process; True if that was all that can be done."""
     with tempfile.TemporaryDirectory(prefix="fibers-cpython-") as folder, log.open("ab") as output:
         report = Path(folder, "report")
         report.touch()
         work = Path(folder, "work")
         work.mkdir()
-        order = {
-            "file": run.file,
-            "patched": patched,
-            "leave": sorted(leave),
-            "report": str(report),
-            "limit": TEST_LIMIT,
-            "memory": MEMORY,
-            "resources": [*RESOURCES, "network"] if run.file in NETWORK else list(RESOURCES),
-        }
         process = subprocess.Popen(
-            [sys.executable, "-u", "-c", FIRST_LINES.format(str(TESTS)), json.dumps(order)],
+            [sys.executable, "-u", "-c", FIRST_LINES.format(str(TESTS)), order.as_json(report, run.results)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

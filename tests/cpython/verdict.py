@@ -97,9 +97,5 @@ def summary(verdicts: Iterable[Verdict], version: str) -> str:
         f"{idle} of those that pass never waited in a fiber: they say little about fibers",
     ]
     lines += [f"NEEDLESS line of skips.txt: {name}" for each in verdicts for name in each.needless]
-    lines += [
-        f"{result.outcome.upper()} {name}"
-        for each in verdicts
-        for name, result in each.failed.items()
-    ]
+    lines += [f"{result.outcome.upper()} {name}" for each in verdicts for name, result in each.failed.items()]
     return "\n".join(lines)
