@@ -49,7 +49,7 @@ class Recorder(unittest.TestResult):
         self.tell(begin=identity(test))
         self._waits_before = self._waits()
         self._began = self._clock()
-        faulthandler.dump_traceback_later(self._limit, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(self._limit, exit=True, file=2)
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802
         faulthandler.cancel_dump_traceback_later()
@@ -131,11 +131,9 @@ def main(argument: str) -> int:
     waits = patch() if order["patched"] else int
     recorder = Recorder(report, order["limit"], waits)
 
-    import test
-    from test import support
-
+    support: Any = importlib.import_module("test.support")
     if order["folder"] is not None:
-        test.__path__.append(order["folder"])
+        sys.modules["test"].__path__.append(order["folder"])
     support.use_resources = order["resources"]
     support.verbose = 0
     if order["patched"]:

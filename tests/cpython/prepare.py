@@ -20,8 +20,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def neutralise() -> None:
     """Replace those helpers. After patching, and before a file of tests is imported, which copies them."""
-    from test.support import import_helper, threading_helper
-
+    import_helper: Any = importlib.import_module("test.support.import_helper")
+    threading_helper: Any = importlib.import_module("test.support.threading_helper")
     threading_helper.threading_setup = lambda: (0, 0)
     threading_helper.threading_cleanup = lambda *original: None
     threading_helper.reap_threads = _as_it_is

@@ -6,9 +6,7 @@ from pathlib import Path
 
 SKIPS = Path(__file__).with_name("skips.txt")
 
-_LINE = re.compile(
-    r"(?P<versions>all|3\.\d+(,3\.\d+)*)\s+(?P<test>test_\w+(\.\w+)+|test_\w+ \(exit\)|\w+ \([\w.]+\))\s+--\s+(?P<reason>\S.+)"
-)
+_LINE = re.compile(r"(?P<versions>all|3\.\d+(,3\.\d+)*)\s+(?P<test>test_\w+(\.\w+)+)\s+--\s+(?P<reason>\S.+)")
 
 
 @dataclass(frozen=True)
