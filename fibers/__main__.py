@@ -22,6 +22,7 @@ from .eventloop import BACKEND, available
 from .http import command as http_command
 from .measure.options import within
 from .measure.progress import Progress
+from .patch import program
 
 
 def _backend(name: str) -> str:
@@ -97,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("serve", parents=[common], help=text, description=text.capitalize() + ".")
     http_command.add_arguments(command)
     command.set_defaults(run=http_command.run)
+
+    text = "run a program written for threads on fibers: patch the standard library first"
+    command = commands.add_parser("run", parents=[common], help=text, description=text.capitalize() + ".")
+    program.add_arguments(command)
+    command.set_defaults(run=program.run)
     return parser
 
 

@@ -1,0 +1,49 @@
+"""What was changed, so that it can be undone, last change first."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+_MISSING: Final = object()
+
+
+class Journal:
+    """Makes changes and remembers them. One thread at a time."""
+
+    __slots__ = ("_steps",)
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+
+    def record(self, undo: Callable[..., object], *args: Any) -> None:
+        """`undo(*args)` will take back what has just been done."""
+        self._steps.append((undo, args))
+
+    def set_item(self, mapping: dict[Any, Any], key: Any, value: Any) -> None:
+        """`mapping[key] = value`."""
+        self.record(_restore_item, mapping, key, mapping.get(key, _MISSING))
+        mapping[key] = value
+
+    def set_attribute(self, owner: Any, name: str, value: Any) -> None:
+        """`owner.name = value`. Remembered is what `owner` itself holds, not what it inherits."""
+        self.record(_restore_attribute, owner, name, vars(owner).get(name, _MISSING))
+        setattr(owner, name, value)
+
+    def undo(self) -> None:
+        """Take everything back."""
+        while self._steps:
+            function, args = self._steps.pop()
+            function(*args)
+
+
+def _restore_item(mapping: dict[Any, Any], key: Any, value: Any) -> None:
+    if value is _MISSING:
+        mapping.pop(key, None)
+    else:
+        mapping[key] = value
+
+
+def _restore_attribute(owner: Any, name: str, value: Any) -> None:
+    if value is _MISSING:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, value)

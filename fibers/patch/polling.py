@@ -1,0 +1,212 @@
+"""`select.select`, `poll`, `epoll` and `kqueue` that suspend the fiber.
+
+Each looks without waiting first, by the standard call, and only if nothing is ready does it wait in the loop (waiting.py).
+An epoll and a kqueue are files themselves, readable when something in them is ready: they are waited for as such, and what
+is registered in them stays registered.
+"""
+
+import select as std
+from collections.abc import Callable
+from select import POLLIN, POLLOUT
+from typing import Any, ClassVar, Final, Self
+
+from ..core.scheduler import state
+from .originals import module
+from .waiting import until_readable, wait_any
+
+_std: Final[Any] = module("select")
+_select: Final = _std.select
+_PRI: Final[int] = _std.POLLPRI
+
+
+def _can_wait() -> bool:
+    """Is this code that may wait in a loop? (Where it may not, the standard call blocks the thread, as it ever did.)"""
+    scheduler = state.scheduler
+    return scheduler is None or scheduler.current is not None
+
+
+class _Deadline:
+    """How much time is left."""
+
+    __slots__ = ("_clock", "_end")
+
+    def __init__(self, seconds: float | None) -> None:
+        self._clock: Callable[[], float] = module("time").monotonic
+        self._end = None if seconds is None else self._clock() + seconds
+
+    def left(self) -> float | None:
+        return None if self._end is None else max(0.0, self._end - self._clock())
+
+
+def _number(file: Any) -> int:
+    return file if isinstance(file, int) else file.fileno()
+
+
+def select(
+    rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """As `select.select`."""
+    if not _can_wait():
+        return _select(rlist, wlist, xlist, timeout)  # type: ignore[no-any-return]
+    lists = list(rlist), list(wlist), list(xlist)
+    if timeout is not None and not timeout > 0:
+        return _select(*lists, timeout)  # type: ignore[no-any-return]
+    end = _Deadline(timeout)
+    found: tuple[list[Any], list[Any], list[Any]] = _select(*lists, 0)
+    while not any(found):
+        files: dict[int, int] = {}
+        for each, events in zip(lists, (POLLIN, POLLOUT, _PRI), strict=True):
+            for file in each:
+                fd = _number(file)
+                files[fd] = files.get(fd, 0) | events
+        came = wait_any(files, end.left(), lambda seconds: _select(*lists, seconds))
+        found = _select(*lists, 0)
+        if not came:
+            break
+    return found
+
+
+class Poll:
+    """As what `select.poll()` returns."""
+
+    __slots__ = ("_files", "_poll")
+
+    def __init__(self) -> None:
+        self._poll = _std.poll()
+        self._files: dict[int, int] = {}
+
+    def register(self, fd: Any, eventmask: int = POLLIN | _PRI | POLLOUT, /) -> None:
+        """As the standard one's."""
+        self._poll.register(fd, eventmask)
+        self._files[_number(fd)] = eventmask
+
+    def modify(self, fd: Any, eventmask: int, /) -> None:
+        """As the standard one's."""
+        self._poll.modify(fd, eventmask)
+        self._files[_number(fd)] = eventmask
+
+    def unregister(self, fd: Any, /) -> None:
+        """As the standard one's."""
+        self._poll.unregister(fd)
+        del self._files[_number(fd)]
+
+    def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
+        """As the standard one's: milliseconds; None or negative: no limit."""
+        if (timeout is not None and not isinstance(timeout, int | float)) or timeout == 0 or not _can_wait():
+            return self._poll.poll(timeout)  # type: ignore[no-any-return]
+        end = _Deadline(None if timeout is None or timeout < 0 else timeout / 1000)
+        found: list[tuple[int, int]] = self._poll.poll(0)
+        while not found:
+            came = wait_any(dict(self._files), end.left(), self._in_thread)
+            found = self._poll.poll(0)
+            if not came:
+                break
+        return found
+
+    def _in_thread(self, seconds: float | None) -> Any:
+        look = _std.poll()
+        for fd, events in list(self._files.items()):
+            look.register(fd, events)
+        return look.poll(None if seconds is None else seconds * 1000)
+
+
+class Epoll:
+    """As `select.epoll`."""
+
+    __slots__ = ("__weakref__", "_epoll", "close", "fileno", "modify", "register", "unregister")
+
+    def __init__(self, sizehint: int = -1, flags: int = 0) -> None:
+        self._take(_std.epoll(sizehint, flags))
+
+    def _take(self, epoll: Any) -> None:
+        self._epoll = epoll
+        self.close = epoll.close
+        self.fileno = epoll.fileno
+        self.register = epoll.register
+        self.modify = epoll.modify
+        self.unregister = epoll.unregister
+
+    @classmethod
+    def fromfd(cls, fd: int, /) -> Self:
+        """As the standard one's."""
+        self = cls.__new__(cls)
+        self._take(_std.epoll.fromfd(fd))
+        return self
+
+    @property
+    def closed(self) -> bool:
+        """As the standard one's."""
+        return bool(self._epoll.closed)
+
+    def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
+        """As the standard one's: seconds; None or negative: no limit."""
+        if (timeout is not None and not isinstance(timeout, int | float)) or timeout == 0 or not _can_wait():
+            return self._epoll.poll(timeout, maxevents)  # type: ignore[no-any-return]
+        end = _Deadline(None if timeout is None or timeout < 0 else timeout)
+        found: list[tuple[int, int]] = self._epoll.poll(0, maxevents)
+        while not found:
+            came = until_readable(self.fileno(), end.left())
+            found = self._epoll.poll(0, maxevents)
+            if not came:
+                break
+        return found
+
+    def __enter__(self) -> Self:
+        self._epoll.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class Kqueue:
+    """As `select.kqueue`."""
+
+    __slots__ = ("__weakref__", "_kqueue", "close", "fileno")
+
+    def __init__(self) -> None:
+        self._take(_std.kqueue())
+
+    def _take(self, kqueue: Any) -> None:
+        self._kqueue = kqueue
+        self.close = kqueue.close
+        self.fileno = kqueue.fileno
+
+    @classmethod
+    def fromfd(cls, fd: int, /) -> Self:
+        """As the standard one's."""
+        self = cls.__new__(cls)
+        self._take(_std.kqueue.fromfd(fd))
+        return self
+
+    @property
+    def closed(self) -> bool:
+        """As the standard one's."""
+        return bool(self._kqueue.closed)
+
+    def control(self, changelist: Any, maxevents: int, timeout: float | None = None, /) -> list[Any]:
+        """As the standard one's: seconds; None: no limit."""
+        if maxevents == 0 or timeout == 0 or (timeout is not None and timeout < 0) or not _can_wait():
+            return self._kqueue.control(changelist, maxevents, timeout)  # type: ignore[no-any-return]
+        end = _Deadline(timeout)
+        found: list[Any] = self._kqueue.control(changelist, maxevents, 0)
+        while not found:
+            came = until_readable(self.fileno(), end.left())
+            found = self._kqueue.control(None, maxevents, 0)
+            if not came:
+                break
+        return found
+
+
+class _Names:
+    """What this platform has of them."""
+
+    #: In `select`, by name.
+    here: ClassVar[dict[str, Any]] = {
+        name: ours
+        for name, ours in (("select", select), ("poll", Poll), ("epoll", Epoll), ("kqueue", Kqueue))
+        if hasattr(std, name)
+    }
+
+
+NAMES: Final = _Names.here

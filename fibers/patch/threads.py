@@ -1,0 +1,170 @@
+"""Threads that are fibers: `_thread.start_new_thread`, and what `threading.Thread` asks of its C half.
+
+`threading.Thread` stays what it is, code and all: what is replaced are the few functions of `_thread` on which it stands.
+That surface is small, and has been the same for years, while the inside of `Thread` changes in every release.
+
+Where is a new thread a fiber? In the main thread and in a FiberThread, which have loops for it to live in as long as they
+live. Any other thread (a worker of `to_thread`, one that was started before) may end at any time, and what it starts is
+meant to live on: there a thread is a thread. `NativeThread` is one everywhere.
+
+The end of the interpreter. Threads that are no daemons are waited for, as ever. Daemons are not, and nothing of them runs
+any more: neither do their `finally` blocks. A fiber that is a daemon is therefore buried (core/endings.py), not cancelled.
+"""
+
+import _thread
+import atexit
+import sys
+import threading
+from collections.abc import Callable
+from contextvars import Context
+from functools import partial
+from typing import Any, Final
+
+from greenlet import GreenletExit
+
+from ..core.endings import bury, end_of
+from ..core.fiber import Fiber
+from ..core.runtime import spawn
+from ..core.scheduler import get_scheduler, state
+from ..errors import Cancelled, FiberKilled
+from ..threads.fiber_thread import FiberThread
+from .idents import heir, native_ident, thread_fiber
+from .locks import Lock
+
+_start: Final = _thread.start_new_thread
+_count_native: Final = _thread._count
+_excepthook: Final = threading.excepthook
+_DummyThread: Final[Any] = threading._DummyThread
+_init_dummy: Final = _DummyThread.__init__
+
+
+class NativeThread(threading.Thread):
+    """A `threading.Thread` that is one of the system's, also where threads are fibers."""
+
+
+#: Those that live: the lock that is let go at the end of each, once `threading` has asked for one.
+living: Final[dict[Fiber[Any], Lock | None]] = {}
+
+
+def _is_native(function: Any) -> bool:
+    """Shall this be a thread of the system's?"""
+    if isinstance(getattr(function, "__self__", None), NativeThread | FiberThread):
+        return True
+    here = native_ident()
+    if here == _main_ident():
+        return False
+    return not isinstance(threading._active.get(here), FiberThread)  # type: ignore[attr-defined]
+
+
+def _main_ident() -> int | None:
+    return threading._main_thread.ident  # type: ignore[attr-defined, no-any-return]
+
+
+def start_new_thread(function: Callable[..., object], args: tuple[Any, ...], kwargs: Any = None, /) -> int:
+    """As `_thread.start_new_thread`: a fiber of this thread. See the module's text for where it is a thread."""
+    if not callable(function):
+        raise TypeError("first arg must be callable")
+    if not isinstance(args, tuple):
+        raise TypeError("2nd arg must be a tuple")
+    if kwargs is not None and not isinstance(kwargs, dict):
+        raise TypeError("optional 3rd arg must be a dictionary")
+    if _is_native(function):
+        return _start(function, args, kwargs or {})
+    sys.audit("_thread.start_new_thread", function, args, kwargs)
+    return id(begin(partial(function, *args, **kwargs or {}), _name(function)))
+
+
+def _name(function: Any) -> str:
+    owner = getattr(function, "__self__", None)
+    return owner.name if isinstance(owner, threading.Thread) else getattr(function, "__qualname__", repr(function))
+
+
+def begin(call: Callable[[], object], name: str) -> Fiber[None]:
+    """Start a fiber that is a thread. It begins with an empty context, as threads do. RuntimeError if there can be none."""
+    if get_scheduler().closed:
+        raise RuntimeError("can't start new thread at interpreter shutdown")
+    fiber: Fiber[None] = Context().run(spawn, _live, call, name=name)
+    living[fiber] = None
+    end_of(fiber).watch(_ended)
+    return fiber
+
+
+def _live(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except SystemExit:
+        pass  # it ends, and that is all
+    except (Cancelled, FiberKilled, GreenletExit):
+        raise
+    except BaseException as error:
+        error.__traceback__ = None if error.__traceback__ is None else error.__traceback__.tb_next
+        sys.unraisablehook(_Unraisable(error, call))  # type: ignore[arg-type]
+
+
+class _Unraisable:
+    """What `sys.unraisablehook` is told."""
+
+    err_msg = "Exception ignored in thread started by"
+
+    def __init__(self, error: BaseException, call: Any) -> None:
+        self.exc_type = type(error)
+        self.exc_value = error
+        self.exc_traceback = error.__traceback__
+        self.object = call.func
+
+
+def _ended(fiber: Fiber[Any]) -> None:
+    """A done-callback: what C does when a thread's state is cleared."""
+    lock = living.pop(fiber, None)
+    if lock is not None and lock.locked() and fiber is not heir.fiber:  # that one is the main thread
+        lock.release()
+
+
+def _set_sentinel() -> Any:
+    """As `_thread._set_sentinel`: a lock that is released when the calling thread is over."""
+    me = thread_fiber()
+    if me is None or me not in living:
+        return _thread_set_sentinel()
+    lock = living[me] = Lock()
+    return lock
+
+
+_thread_set_sentinel: Final[Any] = getattr(_thread, "_set_sentinel", None)
+
+
+def _count() -> int:
+    """As `_thread._count`: threads of the system's and fibers that are threads."""
+    return _count_native() + len(living)
+
+
+def excepthook(args: Any, /) -> None:
+    """As `threading.excepthook`. That a fiber was cancelled or killed is no error of it."""
+    if args.exc_type is None or not issubclass(args.exc_type, Cancelled | FiberKilled | GreenletExit):
+        _excepthook(args)
+
+
+def init_dummy(self: Any) -> None:
+    """For `threading._DummyThread`: taken off the list at the end of its fiber."""
+    _init_dummy(self)
+    me = thread_fiber()
+    if me is not None:
+        end_of(me).watch(partial(_forget, id(me), self))
+
+
+def _forget(ident: int, dummy: Any, fiber: Fiber[Any]) -> None:
+    if threading._active.get(ident) is dummy:  # type: ignore[attr-defined]
+        del threading._active[ident]  # type: ignore[attr-defined]
+
+
+def _leave_daemons() -> None:
+    """The interpreter ends; who was waited for is done."""
+    scheduler = state.scheduler
+    if scheduler is None or scheduler.closed:
+        return
+    for fiber in list(living):
+        if fiber.scheduler is scheduler and not fiber.done():
+            scheduler.fibers.discard(fiber)
+            bury(fiber, Cancelled("the interpreter ends, and it is a daemon"))
+
+
+atexit.register(_leave_daemons)
