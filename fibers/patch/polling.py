@@ -6,6 +6,7 @@ is registered in them stays registered.
 """
 
 import select as std
+from _thread import TIMEOUT_MAX
 from collections.abc import Callable
 from select import POLLIN, POLLOUT
 from typing import Any, ClassVar, Final, Self
@@ -17,6 +18,9 @@ from .waiting import until_readable, wait_any
 _std: Final[Any] = module("select")
 _select: Final = _std.select
 _PRI: Final[int] = _std.POLLPRI
+
+#: What the standard `poll` and `epoll` can wait for: milliseconds in a C int.
+LONGEST_MS: Final = 2**31 - 1
 
 
 def _can_wait() -> bool:
@@ -38,6 +42,11 @@ class _Deadline:
         return None if self._end is None else max(0.0, self._end - self._clock())
 
 
+def _finite(timeout: Any, longest: float) -> bool:
+    """May the call wait? Not with 0, nor with what is no timeout: then the standard call returns or raises at once."""
+    return timeout is None or (isinstance(timeout, int | float) and timeout != 0 and timeout <= longest)
+
+
 def _number(file: Any) -> int:
     return file if isinstance(file, int) else file.fileno()
 
@@ -46,13 +55,13 @@ def select(
     rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /
 ) -> tuple[list[Any], list[Any], list[Any]]:
     """As `select.select`."""
-    if not _can_wait():
+    if (timeout is not None and not 0 < timeout <= TIMEOUT_MAX) or not _can_wait():
         return _select(rlist, wlist, xlist, timeout)  # type: ignore[no-any-return]
-    lists = list(rlist), list(wlist), list(xlist)
-    if timeout is not None and not timeout > 0:
-        return _select(*lists, timeout)  # type: ignore[no-any-return]
     end = _Deadline(timeout)
+    lists: Any = tuple(each if isinstance(each, list | tuple) else list(each) for each in (rlist, wlist, xlist))
     found: tuple[list[Any], list[Any], list[Any]] = _select(*lists, 0)
+    if not any(found):
+        lists = tuple(map(list, lists))  # what becomes of the caller's own meanwhile is nothing to the kernel, either
     while not any(found):
         files: dict[int, int] = {}
         for each, events in zip(lists, (POLLIN, POLLOUT, _PRI), strict=True):
@@ -66,14 +75,24 @@ def select(
     return found
 
 
+def poll() -> "Poll":
+    """As `select.poll`."""
+    return object.__new__(Poll)._take(_std.poll())
+
+
 class Poll:
-    """As what `select.poll()` returns."""
+    """As what `select.poll()` returns, and nothing else does."""
 
-    __slots__ = ("_files", "_poll")
+    __slots__ = ("_files", "_poll", "_polling")
 
-    def __init__(self) -> None:
-        self._poll = _std.poll()
+    def __new__(cls) -> Self:
+        raise TypeError(f"cannot create '{cls.__module__}.{cls.__qualname__}' instances")
+
+    def _take(self, poll: Any) -> Self:
+        self._poll = poll
         self._files: dict[int, int] = {}
+        self._polling = False
+        return self
 
     def register(self, fd: Any, eventmask: int = POLLIN | _PRI | POLLOUT, /) -> None:
         """As the standard one's."""
@@ -92,15 +111,21 @@ class Poll:
 
     def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
         """As the standard one's: milliseconds; None or negative: no limit."""
-        if (timeout is not None and not isinstance(timeout, int | float)) or timeout == 0 or not _can_wait():
+        if self._polling:
+            raise RuntimeError("concurrent poll() invocation")
+        if not _finite(timeout, LONGEST_MS) or not _can_wait():
             return self._poll.poll(timeout)  # type: ignore[no-any-return]
         end = _Deadline(None if timeout is None or timeout < 0 else timeout / 1000)
-        found: list[tuple[int, int]] = self._poll.poll(0)
-        while not found:
-            came = wait_any(dict(self._files), end.left(), self._in_thread)
-            found = self._poll.poll(0)
-            if not came:
-                break
+        self._polling = True
+        try:
+            found: list[tuple[int, int]] = self._poll.poll(0)
+            while not found:
+                came = wait_any(dict(self._files), end.left(), self._in_thread)
+                found = self._poll.poll(0)
+                if not came:
+                    break
+        finally:
+            self._polling = False
         return found
 
     def _in_thread(self, seconds: float | None) -> Any:
@@ -140,7 +165,7 @@ class Epoll:
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         """As the standard one's: seconds; None or negative: no limit."""
-        if (timeout is not None and not isinstance(timeout, int | float)) or timeout == 0 or not _can_wait():
+        if not _finite(timeout, LONGEST_MS / 1000) or not _can_wait():
             return self._epoll.poll(timeout, maxevents)  # type: ignore[no-any-return]
         end = _Deadline(None if timeout is None or timeout < 0 else timeout)
         found: list[tuple[int, int]] = self._epoll.poll(0, maxevents)
@@ -204,7 +229,7 @@ class _Names:
     #: In `select`, by name.
     here: ClassVar[dict[str, Any]] = {
         name: ours
-        for name, ours in (("select", select), ("poll", Poll), ("epoll", Epoll), ("kqueue", Kqueue))
+        for name, ours in (("select", select), ("poll", poll), ("epoll", Epoll), ("kqueue", Kqueue))
         if hasattr(std, name)
     }
 
