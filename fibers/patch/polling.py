@@ -3,6 +3,9 @@
 Each looks without waiting first, by the standard call, and only if nothing is ready does it wait in the loop (waiting.py).
 An epoll and a kqueue are files themselves, readable when something in them is ready: they are waited for as such, and what
 is registered in them stays registered.
+
+A call that finds something ready, or is not to wait, lets the other fibers run once, as a system call lets other threads
+run: programs are written that ask in a loop until another thread has done its part.
 """
 
 import select as std
@@ -11,6 +14,7 @@ from collections.abc import Callable
 from select import POLLIN, POLLOUT
 from typing import Any, ClassVar, Final, Self
 
+from ..core.runtime import yield_now
 from ..core.scheduler import state
 from .originals import module
 from .waiting import until_readable, wait_any
@@ -42,6 +46,12 @@ class _Deadline:
         return None if self._end is None else max(0.0, self._end - self._clock())
 
 
+def _give_way() -> None:
+    """Let others run, in a call that has no need to wait."""
+    if _can_wait():
+        yield_now()
+
+
 def _finite(timeout: Any, longest: float) -> bool:
     """May the call wait? Not with 0, nor with what is no timeout: then the standard call returns or raises at once."""
     return timeout is None or (isinstance(timeout, int | float) and timeout != 0 and timeout <= longest)
@@ -56,11 +66,14 @@ def select(
 ) -> tuple[list[Any], list[Any], list[Any]]:
     """As `select.select`."""
     if (timeout is not None and not 0 < timeout <= TIMEOUT_MAX) or not _can_wait():
+        _give_way()
         return _select(rlist, wlist, xlist, timeout)  # type: ignore[no-any-return]
     end = _Deadline(timeout)
     lists: Any = tuple(each if isinstance(each, list | tuple) else list(each) for each in (rlist, wlist, xlist))
     found: tuple[list[Any], list[Any], list[Any]] = _select(*lists, 0)
-    if not any(found):
+    if any(found):
+        _give_way()
+    else:
         lists = tuple(map(list, lists))  # what becomes of the caller's own meanwhile is nothing to the kernel, either
     while not any(found):
         files: dict[int, int] = {}
@@ -114,11 +127,14 @@ class Poll:
         if self._polling:
             raise RuntimeError("concurrent poll() invocation")
         if not _finite(timeout, LONGEST_MS) or not _can_wait():
+            _give_way()
             return self._poll.poll(timeout)  # type: ignore[no-any-return]
         end = _Deadline(None if timeout is None or timeout < 0 else timeout / 1000)
         self._polling = True
         try:
             found: list[tuple[int, int]] = self._poll.poll(0)
+            if found:
+                _give_way()
             while not found:
                 came = wait_any(dict(self._files), end.left(), self._in_thread)
                 found = self._poll.poll(0)
@@ -166,9 +182,12 @@ class Epoll:
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         """As the standard one's: seconds; None or negative: no limit."""
         if not _finite(timeout, LONGEST_MS / 1000) or not _can_wait():
+            _give_way()
             return self._epoll.poll(timeout, maxevents)  # type: ignore[no-any-return]
         end = _Deadline(None if timeout is None or timeout < 0 else timeout)
         found: list[tuple[int, int]] = self._epoll.poll(0, maxevents)
+        if found:
+            _give_way()
         while not found:
             came = until_readable(self.fileno(), end.left())
             found = self._epoll.poll(0, maxevents)
@@ -212,9 +231,12 @@ class Kqueue:
     def control(self, changelist: Any, maxevents: int, timeout: float | None = None, /) -> list[Any]:
         """As the standard one's: seconds; None: no limit."""
         if maxevents == 0 or timeout == 0 or (timeout is not None and timeout < 0) or not _can_wait():
+            _give_way()
             return self._kqueue.control(changelist, maxevents, timeout)  # type: ignore[no-any-return]
         end = _Deadline(timeout)
         found: list[Any] = self._kqueue.control(changelist, maxevents, 0)
+        if found:
+            _give_way()
         while not found:
             came = until_readable(self.fileno(), end.left())
             found = self._kqueue.control(None, maxevents, 0)

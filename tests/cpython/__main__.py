@@ -118,7 +118,7 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="run without fibers again, too")
     parser.add_argument("--skipped", action="store_true", help="run also what skips.txt leaves out")
     parser.add_argument("--plain", action="store_true", help="without fibers only")
-    parser.add_argument("-v", action="store_true", dest="verbose", help="show the tracebacks of failures")
+    parser.add_argument("-v", action="count", default=0, dest="verbose", help="show the ends of tracebacks; -vv: more of them")
     options = parser.parse_args()
     version = ".".join(platform.python_version_tuple()[:2])
     known = skips.load(version)
@@ -138,7 +138,7 @@ def main() -> int:
         for name, result in verdict.failed.items():
             text += f"\n  {result.outcome.upper()} {name}"
             if options.verbose:
-                text += "\n    " + result.detail.strip().replace("\n", "\n    ")
+                text += "\n    " + "\n    ".join(result.detail.strip().splitlines()[-options.verbose * 14 :])
         print(text, flush=True)
         return verdict
 

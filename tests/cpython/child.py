@@ -13,6 +13,7 @@ import faulthandler
 import importlib
 import json
 import resource
+import signal
 import sys
 import time
 import traceback
@@ -127,6 +128,8 @@ def main(argument: str) -> int:
     order = json.loads(argument)
     resource.setrlimit(resource.RLIMIT_AS, (order["memory"], order["memory"]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell hands it to a job in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     report = open(order["report"], "ab", buffering=0)  # noqa: SIM115 (until the process ends, however it ends)
     waits = patch() if order["patched"] else int
     recorder = Recorder(report, order["limit"], waits)
