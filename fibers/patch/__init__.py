@@ -1,6 +1,7 @@
 """Programs written for threads run on fibers: the standard library is patched so that what blocks suspends a fiber."""
 
-from .applying import applied, is_patched, original, patch_all
+from .applying import applied, is_patched, original, patch_all, verify
 from .threads import NativeThread
+from .verify import Escaped
 
-__all__ = ["NativeThread", "applied", "is_patched", "original", "patch_all"]
+__all__ = ["Escaped", "NativeThread", "applied", "is_patched", "original", "patch_all", "verify"]

@@ -7,22 +7,24 @@ from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any, Final
 
-from . import internals, names, processes
+from . import existing, internals, names, processes
 from .journal import Journal
 from .originals import STANDARD, module, split
 from .table import ALIASES, GROUPS, METHODS, NAMES
 from .threads import living
+from .verify import Escaped, escaped
 
 
 class _Patch:
     """What is in force: the groups that are patched, and how to undo it."""
 
-    __slots__ = ("groups", "hooked", "journal")
+    __slots__ = ("groups", "hooked", "journal", "replaced")
 
     def __init__(self) -> None:
         self.groups: frozenset[str] = frozenset()
         self.journal = Journal()
         self.hooked = False
+        self.replaced: dict[int, tuple[str, Any]] = {}  # names and originals, by the id of the original
 
 
 _patch: Final = _Patch()
@@ -71,13 +73,16 @@ def patch_all(**which: bool) -> None:
     for group in GROUPS:
         if group in new:
             for name, value in NAMES.get(group, {}).items():
-                where, what = split(name)
-                ours[id(getattr(module(where), what))] = value
+                old = original(name)
+                ours[id(old)] = value
+                _patch.replaced.setdefault(id(old), (name, old))
             for name, methods in METHODS.get(group, {}).items():
                 where, what = split(name)
                 for method, function in methods.items():
                     journal.set_attribute(getattr(STANDARD[where], what), method, function)
     names.replace(journal, ours)
+    if "locks" in new:
+        existing.replace(journal)
     _patch.groups |= new
     for entry in entry_points(group="fibers.patches"):
         entry.load()(journal)
@@ -120,8 +125,9 @@ def applied(**which: bool) -> Iterator[None]:
         raise RuntimeError(
             "applied() is for programs that are not patched, and this one is: patch_all() has been called"
         )
-    patch_all(**which)
+    _patch.journal.keeps = True
     try:
+        patch_all(**which)
         yield
     finally:
         undo()
@@ -135,3 +141,18 @@ def undo() -> None:
             f"threads that are fibers have not ended: {', '.join(left)}; join them before the patch is undone"
         )
     _patch.journal.undo()
+    _patch.replaced.clear()
+
+
+def verify(strict: bool = False) -> list[Escaped]:
+    """What holds on to the standard library as it was: see verify.py. With `strict`, RuntimeError if something does.
+
+    Raises RuntimeError also if nothing is patched.
+    """
+    if not _patch.groups:
+        raise RuntimeError("nothing is patched: call patch_all() before verify()")
+    found = escaped(_patch.replaced)
+    if strict and found:
+        listed = "\n  ".join(map(str, found))
+        raise RuntimeError(f"references have escaped; call patch_all() before these are imported or made:\n  {listed}")
+    return found

@@ -8,12 +8,16 @@ A blocking `write` to a pipe waits until everything is written. Ours writes at m
 that polls as writable takes at once. (The system makes no promise that longer writes stay in one piece.)
 """
 
+import errno
 import os
+from operator import index
+from resource import RLIMIT_NOFILE, getrlimit
 from select import PIPE_BUF, POLLIN, POLLOUT
 from stat import S_ISFIFO, S_ISSOCK
 from typing import Any, Final
 
 from .. import lowlevel
+from ..core.lifecycle import schedulers
 from ..core.scheduler import state
 from .originals import module
 from .waiting import blocking_mode, ready_now
@@ -65,8 +69,74 @@ def writev(fd: int, buffers: Any, /) -> int:
     return write(fd, b"".join(buffers)) if _may_wait(fd) else _os.writev(fd, buffers)
 
 
+# -- closing ----------------------------------------------------------------------------------------------------------
+
+
+def _runtime_fds() -> set[int]:
+    """What the loops have open for themselves."""
+    found = set()
+    for scheduler in schedulers():
+        loop: Any = scheduler.loop
+        poller = getattr(loop, "_poller", None)
+        if poller is not None:
+            found.add(poller.fileno())
+        for waker in (loop._waker, loop._signals):
+            if waker is not None:
+                found.add(waker.fd)
+        if loop._signals is not None:
+            found.add(loop._signals._writer.fileno())
+    return found - {-1}
+
+
+def _forget(fd: int) -> None:
+    """If a loop knows a file of this number, it has been closed: who waits for it gets ClosedError."""
+    scheduler = state.scheduler
+    if scheduler is not None and not scheduler.closed and scheduler.loop.taken(fd):
+        scheduler.in_runtime(scheduler.loop.handle, fd, True)
+
+
+def close(fd: int) -> None:
+    """As `os.close`. Who waits for the file gets ClosedError. What the runtime has open is not open for the program."""
+    number = _number(fd)
+    if number in _runtime_fds():
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    _forget(number)
+    _os.close(fd)
+
+
+def closerange(fd_low: int, fd_high: int, /) -> None:
+    """As `os.closerange`, but for what the runtime has open (which no program that is started inherits)."""
+    kept = sorted(fd for fd in _runtime_fds() if fd_low <= fd < fd_high)
+    for fd in range(max(fd_low, 0), min(fd_high, getrlimit(RLIMIT_NOFILE)[0])):
+        if fd not in kept:
+            _forget(fd)
+    for fd in kept:
+        _os.closerange(fd_low, fd)
+        fd_low = fd + 1
+    _os.closerange(fd_low, fd_high)
+
+
+def dup2(fd: int, fd2: int, inheritable: bool = True) -> int:
+    """As `os.dup2`. Who waits for the file that had the number `fd2` gets ClosedError."""
+    if fd != fd2:
+        _forget(_number(fd2))
+    return _os.dup2(fd, fd2, inheritable)  # type: ignore[no-any-return]
+
+
+def _number(fd: Any) -> int:
+    return index(fd) if hasattr(fd, "__index__") else -1  # the standard call says what is wrong with it
+
+
 NAMES: Final = {
     name: ours
-    for name, ours in (("read", read), ("readv", readv), ("write", write), ("writev", writev))
+    for name, ours in (
+        ("close", close),
+        ("closerange", closerange),
+        ("dup2", dup2),
+        ("read", read),
+        ("readv", readv),
+        ("write", write),
+        ("writev", writev),
+    )
     if hasattr(os, name)
 }

@@ -7,16 +7,18 @@ _MISSING: Final = object()
 
 
 class Journal:
-    """Makes changes and remembers them. One thread at a time."""
+    """Makes changes, and remembers them if they shall be undone. One thread at a time."""
 
-    __slots__ = ("_steps",)
+    __slots__ = ("_steps", "keeps")
 
     def __init__(self) -> None:
+        self.keeps = False  # what nobody will undo is not kept alive
         self._steps: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
 
     def record(self, undo: Callable[..., object], *args: Any) -> None:
         """`undo(*args)` will take back what has just been done."""
-        self._steps.append((undo, args))
+        if self.keeps:
+            self._steps.append((undo, args))
 
     def set_item(self, mapping: dict[Any, Any], key: Any, value: Any) -> None:
         """`mapping[key] = value`."""
@@ -33,6 +35,7 @@ class Journal:
         while self._steps:
             function, args = self._steps.pop()
             function(*args)
+        self.keeps = False
 
 
 def _restore_item(mapping: dict[Any, Any], key: Any, value: Any) -> None:

@@ -60,12 +60,12 @@ def _copied(module: ModuleType) -> ModuleType:
     return copy
 
 
-_COPIES: Final = {name: _copied(module) for name, module in STANDARD.items()}
+COPIES: Final[Mapping[str, ModuleType]] = {name: _copied(module) for name, module in STANDARD.items()}
 
 
 def module(name: str) -> ModuleType:
     """The copy of a standard module. KeyError if nothing is replaced in a module of that name."""
-    return _COPIES[name]
+    return COPIES[name]
 
 
 def split(name: str) -> tuple[str, str]:

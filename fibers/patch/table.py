@@ -14,7 +14,7 @@ from ..core.runtime import yield_now
 from ..core.scheduler import state
 from ..io import names
 from ..sync.simplequeue import SimpleQueue
-from . import descriptors, polling, processes, signalling, sockets, threads
+from . import descriptors, handles, polling, processes, signalling, sockets, threads
 from .idents import get_ident
 from .locks import Lock, RLock
 from .originals import STANDARD, module, split
@@ -50,6 +50,7 @@ _THREAD: Final[dict[str, Any]] = {
     "_thread._count": threads._count,
     "_thread._local": _Local,
     "_thread._set_sentinel": threads._set_sentinel,
+    **handles.NAMES,
     "threading.excepthook": threads.excepthook,
 }
 

@@ -28,7 +28,7 @@ from ..core.runtime import spawn
 from ..core.scheduler import get_scheduler, state
 from ..errors import Cancelled, FiberKilled
 from ..threads.fiber_thread import FiberThread
-from .idents import heir, native_ident, thread_fiber
+from .idents import get_ident, heir, native_ident, thread_fiber
 from .locks import Lock
 
 _start: Final = _thread.start_new_thread
@@ -43,10 +43,14 @@ class NativeThread(threading.Thread):
 
 
 #: Those that live: the lock that is let go at the end of each, once `threading` has asked for one.
-living: Final[dict[Fiber[Any], Lock | None]] = {}
+living: Final[dict[Fiber[Any], "Sentinel | None"]] = {}
 
 
-def _is_native(function: Any) -> bool:
+#: From CPython 3.13 on: their handles (handles.py).
+handles: Final[dict[Fiber[Any], Any]] = {}
+
+
+def is_native(function: Any) -> bool:
     """Shall this be a thread of the system's?"""
     if isinstance(getattr(function, "__self__", None), NativeThread | FiberThread):
         return True
@@ -68,10 +72,9 @@ def start_new_thread(function: Callable[..., object], args: tuple[Any, ...], kwa
         raise TypeError("2nd arg must be a tuple")
     if kwargs is not None and not isinstance(kwargs, dict):
         raise TypeError("optional 3rd arg must be a dictionary")
-    if _is_native(function):
+    if is_native(function):
         return _start(function, args, kwargs or {})
-    sys.audit("_thread.start_new_thread", function, args, kwargs)
-    return id(begin(partial(function, *args, **kwargs or {}), _name(function)))
+    return id(start(function, args, kwargs or {}))
 
 
 def _name(function: Any) -> str:
@@ -79,11 +82,12 @@ def _name(function: Any) -> str:
     return owner.name if isinstance(owner, threading.Thread) else getattr(function, "__qualname__", repr(function))
 
 
-def begin(call: Callable[[], object], name: str) -> Fiber[None]:
+def start(function: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Fiber[None]:
     """Start a fiber that is a thread. It begins with an empty context, as threads do. RuntimeError if there can be none."""
     if get_scheduler().closed:
         raise RuntimeError("can't start new thread at interpreter shutdown")
-    fiber: Fiber[None] = Context().run(spawn, _live, call, name=name)
+    sys.audit("_thread.start_new_thread", function, args, kwargs)
+    fiber: Fiber[None] = Context().run(spawn, _live, partial(function, *args, **kwargs), name=_name(function))
     living[fiber] = None
     end_of(fiber).watch(_ended)
     return fiber
@@ -116,6 +120,7 @@ class _Unraisable:
 def _ended(fiber: Fiber[Any]) -> None:
     """A done-callback: what C does when a thread's state is cleared."""
     lock = living.pop(fiber, None)
+    handles.pop(fiber, None)
     if lock is not None and lock.locked() and fiber is not heir.fiber:  # that one is the main thread
         lock.release()
 
@@ -125,8 +130,38 @@ def _set_sentinel() -> Any:
     me = thread_fiber()
     if me is None or me not in living:
         return _thread_set_sentinel()
-    lock = living[me] = Lock()
+    lock = living[me] = Sentinel()
     return lock
+
+
+class Sentinel(Lock):
+    """The lock that `threading.Thread` holds while it lives, up to CPython 3.12.
+
+    Whoever joins it takes and releases it. If that is interrupted, `threading` asks `locked()`, to know whether it has got
+    the lock, and releases it then: a bug of its own, for the thread may hold it, and would count as over while it lives.
+    So whoever was interrupted is told that it is not locked.
+    """
+
+    __slots__ = ("_struck",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._struck: int | None = None
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """As `Lock.acquire`."""
+        try:
+            return super().acquire(blocking, timeout)
+        except BaseException:
+            self._struck = get_ident()
+            raise
+
+    def locked(self) -> bool:
+        """Is it held? No, for who has just failed to get it."""
+        if self._struck == get_ident():
+            self._struck = None
+            return False
+        return super().locked()
 
 
 _thread_set_sentinel: Final[Any] = getattr(_thread, "_set_sentinel", None)
