@@ -5,6 +5,7 @@ that were made before are served as well, `isinstance` means what it meant, and 
 """
 
 import _socket
+import os
 import socket as std
 from typing import Any, Final
 
@@ -37,11 +38,20 @@ def accept(self: Any) -> tuple[std.socket, Any]:
     return connection, address
 
 
+def detach(self: Any) -> int:
+    """As `socket.detach`. The fd is given away as the standard class does: blocking, if the socket has no timeout."""
+    blocking = self.fileno() >= 0 and self.gettimeout() is None
+    fd: int = our_socket.socket.detach(self)
+    if blocking and fd >= 0:
+        os.set_blocking(fd, True)
+    return fd
+
+
 def _of(kind: type, *without: str) -> dict[str, Any]:
     return {name: value for name, value in vars(kind).items() if name not in _NOT_METHODS and name not in without}
 
 
 #: `dup` of the standard class does, over these.
-SOCKET: Final[dict[str, Any]] = {**_of(our_socket.socket, "dup"), "accept": accept}
+SOCKET: Final[dict[str, Any]] = {**_of(our_socket.socket, "dup"), "accept": accept, "detach": detach}
 SSL_SOCKET: Final = _of(our_ssl.SSLSocket)
 POPEN: Final = _of(our_subprocess.Popen)
