@@ -12,12 +12,14 @@ import select as std
 from _thread import TIMEOUT_MAX
 from collections.abc import Callable
 from select import POLLIN, POLLOUT
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 from ..core.runtime import yield_now
 from ..core.scheduler import state
 from .originals import module
 from .waiting import until_readable, wait_any
+
+T = TypeVar("T")
 
 _std: Final[Any] = module("select")
 _select: Final = _std.select
@@ -46,10 +48,11 @@ class _Deadline:
         return None if self._end is None else max(0.0, self._end - self._clock())
 
 
-def _give_way() -> None:
+def _give_way(found: T) -> T:
     """Let others run, in a call that has no need to wait."""
     if _can_wait():
         yield_now()
+    return found
 
 
 def _finite(timeout: Any, longest: float) -> bool:
@@ -72,7 +75,7 @@ def select(
     lists: Any = tuple(each if isinstance(each, list | tuple) else list(each) for each in (rlist, wlist, xlist))
     found: tuple[list[Any], list[Any], list[Any]] = _select(*lists, 0)
     if any(found):
-        _give_way()
+        _give_way(found)
     else:
         lists = tuple(map(list, lists))  # what becomes of the caller's own meanwhile is nothing to the kernel, either
     while not any(found):
@@ -127,14 +130,13 @@ class Poll:
         if self._polling:
             raise RuntimeError("concurrent poll() invocation")
         if not _finite(timeout, LONGEST_MS) or not _can_wait():
-            _give_way()
-            return self._poll.poll(timeout)  # type: ignore[no-any-return]
+            return _give_way(self._poll.poll(timeout))  # type: ignore[no-any-return]
         end = _Deadline(None if timeout is None or timeout < 0 else timeout / 1000)
         self._polling = True
         try:
             found: list[tuple[int, int]] = self._poll.poll(0)
             if found:
-                _give_way()
+                _give_way(found)
             while not found:
                 came = wait_any(dict(self._files), end.left(), self._in_thread)
                 found = self._poll.poll(0)
@@ -182,12 +184,11 @@ class Epoll:
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         """As the standard one's: seconds; None or negative: no limit."""
         if not _finite(timeout, LONGEST_MS / 1000) or not _can_wait():
-            _give_way()
-            return self._epoll.poll(timeout, maxevents)  # type: ignore[no-any-return]
+            return _give_way(self._epoll.poll(timeout, maxevents))  # type: ignore[no-any-return]
         end = _Deadline(None if timeout is None or timeout < 0 else timeout)
         found: list[tuple[int, int]] = self._epoll.poll(0, maxevents)
         if found:
-            _give_way()
+            _give_way(found)
         while not found:
             came = until_readable(self.fileno(), end.left())
             found = self._epoll.poll(0, maxevents)
@@ -231,12 +232,11 @@ class Kqueue:
     def control(self, changelist: Any, maxevents: int, timeout: float | None = None, /) -> list[Any]:
         """As the standard one's: seconds; None: no limit."""
         if maxevents == 0 or timeout == 0 or (timeout is not None and timeout < 0) or not _can_wait():
-            _give_way()
-            return self._kqueue.control(changelist, maxevents, timeout)  # type: ignore[no-any-return]
+            return _give_way(self._kqueue.control(changelist, maxevents, timeout))  # type: ignore[no-any-return]
         end = _Deadline(timeout)
         found: list[Any] = self._kqueue.control(changelist, maxevents, 0)
         if found:
-            _give_way()
+            _give_way(found)
         while not found:
             came = until_readable(self.fileno(), end.left())
             found = self._kqueue.control(None, maxevents, 0)
