@@ -69,8 +69,7 @@ def select(
 ) -> tuple[list[Any], list[Any], list[Any]]:
     """As `select.select`."""
     if (timeout is not None and not 0 < timeout <= TIMEOUT_MAX) or not _can_wait():
-        _give_way()
-        return _select(rlist, wlist, xlist, timeout)  # type: ignore[no-any-return]
+        return _give_way(_select(rlist, wlist, xlist, timeout))
     end = _Deadline(timeout)
     lists: Any = tuple(each if isinstance(each, list | tuple) else list(each) for each in (rlist, wlist, xlist))
     found: tuple[list[Any], list[Any], list[Any]] = _select(*lists, 0)
@@ -130,7 +129,7 @@ class Poll:
         if self._polling:
             raise RuntimeError("concurrent poll() invocation")
         if not _finite(timeout, LONGEST_MS) or not _can_wait():
-            return _give_way(self._poll.poll(timeout))  # type: ignore[no-any-return]
+            return _give_way(self._poll.poll(timeout))
         end = _Deadline(None if timeout is None or timeout < 0 else timeout / 1000)
         self._polling = True
         try:
@@ -184,7 +183,7 @@ class Epoll:
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         """As the standard one's: seconds; None or negative: no limit."""
         if not _finite(timeout, LONGEST_MS / 1000) or not _can_wait():
-            return _give_way(self._epoll.poll(timeout, maxevents))  # type: ignore[no-any-return]
+            return _give_way(self._epoll.poll(timeout, maxevents))
         end = _Deadline(None if timeout is None or timeout < 0 else timeout)
         found: list[tuple[int, int]] = self._epoll.poll(0, maxevents)
         if found:
@@ -232,7 +231,7 @@ class Kqueue:
     def control(self, changelist: Any, maxevents: int, timeout: float | None = None, /) -> list[Any]:
         """As the standard one's: seconds; None: no limit."""
         if maxevents == 0 or timeout == 0 or (timeout is not None and timeout < 0) or not _can_wait():
-            return _give_way(self._kqueue.control(changelist, maxevents, timeout))  # type: ignore[no-any-return]
+            return _give_way(self._kqueue.control(changelist, maxevents, timeout))
         end = _Deadline(timeout)
         found: list[Any] = self._kqueue.control(changelist, maxevents, 0)
         if found:
