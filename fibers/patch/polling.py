@@ -69,7 +69,7 @@ def select(
 ) -> tuple[list[Any], list[Any], list[Any]]:
     """As `select.select`."""
     if (timeout is not None and not 0 < timeout <= TIMEOUT_MAX) or not _can_wait():
-        return _give_way(_select(rlist, wlist, xlist, timeout))
+        return _give_way(_select(rlist, wlist, xlist, timeout))  # type: ignore[no-any-return]
     end = _Deadline(timeout)
     lists: Any = tuple(each if isinstance(each, list | tuple) else list(each) for each in (rlist, wlist, xlist))
     found: tuple[list[Any], list[Any], list[Any]] = _select(*lists, 0)

@@ -131,7 +131,8 @@ def main() -> int:
             ok = sum(result.outcome == "ok" for result in plain.results.values())
             print(f"{file}: {ok} of {len(plain.results)} pass without fibers ({plain.seconds} s)", flush=True)
             return Verdict(file)
-        run = run_file(Order(file, True, leave), kept.log("patched", file), _environment())
+        stuck = tuple(name for name, result in plain.results.items() if result.outcome in ("hung", "died"))
+        run = run_file(Order(file, True, leave + stuck), kept.log("patched", file), _environment())
         (kept.folder / f"patched-{file}.json").write_text(json.dumps(run.as_dict(), indent=1))
         verdict = judge(plain, run, {} if options.skipped else known)
         text = f"{file}: {verdict.passed} of {verdict.judged} pass, {verdict.left_out} left out ({verdict.seconds} s)"
