@@ -63,6 +63,8 @@ class ThreadHandle:
                 pass
 
     def _set_done(self) -> None:
+        if self._native is None and self._fiber is None:
+            raise RuntimeError("thread not started")
         self._over = True
         if self._native is not None:
             self._native._set_done()

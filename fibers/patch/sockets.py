@@ -13,7 +13,7 @@ from ..io import operations
 from ..io import socket as our_socket
 from ..io import ssl as our_ssl
 from ..io import subprocess as our_subprocess
-from ..io.state import adopt
+from ..io.state import adopt, states
 
 #: What a class body holds besides.
 _NOT_METHODS: Final = {
@@ -40,10 +40,13 @@ def accept(self: Any) -> tuple[std.socket, Any]:
 
 def detach(self: Any) -> int:
     """As `socket.detach`. The fd is given away as the standard class does: blocking, if the socket has no timeout."""
-    blocking = self.fileno() >= 0 and self.gettimeout() is None
+    state = states.get(id(self))  # without one, the fd is as it was made
     fd: int = our_socket.socket.detach(self)
-    if blocking and fd >= 0:
-        os.set_blocking(fd, True)
+    if fd >= 0 and state is not None and state.timeout is None:
+        try:
+            os.set_blocking(fd, True)
+        except OSError:
+            pass  # closed behind our back, which is no affair of this call
     return fd
 
 

@@ -115,6 +115,8 @@ class _Unraisable:
         self.exc_value = error
         self.exc_traceback = error.__traceback__
         self.object = call.func
+        if sys.version_info >= (3, 13):
+            self.object, self.err_msg = None, f"{self.err_msg} {call.func!r}"
 
 
 def _ended(fiber: Fiber[Any]) -> None:
