@@ -73,7 +73,6 @@ _NAMES: Final[dict[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-
 def _rename() -> None:
     """Let what is ours bear the names of what it replaces: so it is shown, and pickled for a process that is not patched."""
     here = __name__.rpartition(".")[0]

@@ -97,13 +97,13 @@ class Kept:
             data = json.loads(path.read_text())
             if data["key"] == self.key:
                 return FileRun.from_dict(data["run"])
-        run = run_file(Order(file, patched=False), self.log("plain", file), _environment())
+        run = run_file(Order(file, patched=False), self.log("plain", file), environment())
         path.write_text(json.dumps({"key": self.key, "run": run.as_dict()}, indent=1))
         return run
 
 
-def _environment() -> dict[str, str]:
-    """Without what changes how an interpreter behaves: the tests start many, and expect them as they come."""
+def environment() -> dict[str, str]:
+    """For a child: without what changes how an interpreter behaves: the tests start many, and expect them as they come."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -118,7 +118,9 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="run without fibers again, too")
     parser.add_argument("--skipped", action="store_true", help="run also what skips.txt leaves out")
     parser.add_argument("--plain", action="store_true", help="without fibers only")
-    parser.add_argument("-v", action="count", default=0, dest="verbose", help="show the ends of tracebacks; -vv: more of them")
+    parser.add_argument(
+        "-v", action="count", default=0, dest="verbose", help="show the ends of tracebacks; -vv: more of them"
+    )
     options = parser.parse_args()
     version = ".".join(platform.python_version_tuple()[:2])
     known = skips.load(version)
@@ -132,7 +134,7 @@ def main() -> int:
             print(f"{file}: {ok} of {len(plain.results)} pass without fibers ({plain.seconds} s)", flush=True)
             return Verdict(file)
         stuck = tuple(name for name, result in plain.results.items() if result.outcome in ("hung", "died"))
-        run = run_file(Order(file, True, leave + stuck), kept.log("patched", file), _environment())
+        run = run_file(Order(file, True, leave + stuck), kept.log("patched", file), environment())
         (kept.folder / f"patched-{file}.json").write_text(json.dumps(run.as_dict(), indent=1))
         verdict = judge(plain, run, {} if options.skipped else known)
         text = f"{file}: {verdict.passed} of {verdict.judged} pass, {verdict.left_out} left out ({verdict.seconds} s)"

@@ -111,9 +111,8 @@ def flat(suite: Any) -> Iterator[unittest.TestCase]:
 def patch() -> Callable[[], int]:
     """Put fibers under the standard library. Returns what counts the waits of fibers so far, in all threads."""
     # Not at the top of the file: a plain run must not have loaded the package.
-    from fibers.patch import patch_all
-
     from fibers.core.lifecycle import schedulers
+    from fibers.patch import patch_all
 
     patch_all()
 
