@@ -1,40 +1,30 @@
 """`python -m fibers COMMAND`: the command line.
 
-The event loop is chosen when the package is imported, and `python -m fibers` imports the package before it reads its
-options. So `--backend NAME` cannot choose it any more; it starts the interpreter again, with the same arguments and
-FIBERS_EVENTLOOP set, and finds the choice made.
+Exit status: 0, or 1 if the command failed, or 2 if the command line is wrong. That of `run` is the program's.
 
-Exit status: 0, or 1 if the command failed, or 2 if the command line is wrong.
+`run` goes its own way before the other commands are imported: the program that it runs finds no more modules loaded than
+it must.
 """
 
 import argparse
 import dataclasses
 import io
-import os
 import sys
 
-from . import info
+from .patch import program
+
+if __name__ == "__main__" and sys.argv[1:2] == ["run"]:
+    sys.exit(program.main())
+
+from . import choice, info
 from .backends import table
 from .backends.conduct import compare
 from .backends.figures import Plan
 from .demo import conduct
-from .eventloop import BACKEND, available
 from .http import command as http_command
 from .measure.options import within
 from .measure.progress import Progress
-from .patch import program
-
-
-def _backend(name: str) -> str:
-    """An event loop that can be used here."""
-    why_not = available()
-    if name not in why_not:
-        raise argparse.ArgumentTypeError(f"there is no event loop {name!r}; known are {', '.join(why_not)}")
-    reason = why_not[name]
-    if reason is not None:
-        usable = ", ".join(each for each, problem in why_not.items() if problem is None)
-        raise argparse.ArgumentTypeError(f"{name} cannot be used: {reason}; usable are {usable}")
-    return name
+from .patch import startup
 
 
 def _info(options: argparse.Namespace) -> int:
@@ -65,10 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Fibers: blocking-style code on an event loop that registers each file descriptor once.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--backend", type=_backend, metavar="NAME", help="run on this event loop, as FIBERS_EVENTLOOP=NAME does"
-    )
+    common = choice.option()
 
     text = "show the event loop in use, the others, and what they run on"
     command = commands.add_parser("info", parents=[common], help=text, description=text.capitalize() + ".")
@@ -99,10 +86,15 @@ def _parser() -> argparse.ArgumentParser:
     http_command.add_arguments(command)
     command.set_defaults(run=http_command.run)
 
-    text = "run a program written for threads on fibers: patch the standard library first"
+    text = program.TEXT
     command = commands.add_parser("run", parents=[common], help=text, description=text.capitalize() + ".")
     program.add_arguments(command)
     command.set_defaults(run=program.run)
+
+    text = "have every interpreter of this environment look at FIBERS_PATCH"
+    command = commands.add_parser("pth", parents=[common], help=text, description=text.capitalize() + ".")
+    startup.add_arguments(command)
+    command.set_defaults(run=startup.run)
     return parser
 
 
@@ -120,9 +112,7 @@ def main() -> int:
     if options.command is None:
         parser.print_help()
         return 0
-    if options.backend not in (None, BACKEND):
-        again = [sys.executable, *sys.orig_argv[1:]]
-        os.execve(sys.executable, again, {**os.environ, "FIBERS_EVENTLOOP": options.backend})
+    choice.obey(options)
     status: int = options.run(options)
     return status
 

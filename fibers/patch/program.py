@@ -14,10 +14,13 @@ import runpy
 import sys
 from importlib.machinery import SourceFileLoader
 from types import CodeType, ModuleType, TracebackType
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
-from .applying import patch_all
+from .. import choice
+from .applying import patch_all, verify
 from .table import ALIASES, GROUPS
+
+TEXT: Final = "run a program written for threads on fibers: patch the standard library first"
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -27,9 +30,23 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help=f"leave a part of the standard library alone: {', '.join(GROUPS)}; may be given several times",
     )  # fmt: skip
     command.add_argument(
-        "-m", dest="module", nargs=argparse.REMAINDER, metavar=("MODULE", "ARGUMENT"), help="run a module"
+        "--verify", action="store_true", help="say on the standard error what still holds on to what was replaced"
+    )
+    command.add_argument(
+        "-m", dest="module", nargs=argparse.REMAINDER, metavar=("MODULE", "ARGUMENT"), help="run a module, as python -m"
     )
     command.add_argument("program", nargs=argparse.REMAINDER, metavar="SCRIPT [ARGUMENT …]", help="run a script")
+
+
+def main() -> int:
+    """`python -m fibers run …`, without the other commands."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fibers run", description=TEXT.capitalize() + ".", parents=[choice.option()]
+    )
+    add_arguments(parser)
+    options = parser.parse_args(sys.argv[2:])
+    choice.obey(options)
+    return run(options)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -42,6 +59,9 @@ def run(options: argparse.Namespace) -> int:
     sys.modules["__main__"] = main
     try:
         patch_all(**dict.fromkeys(options.no_patch, False))
+        if options.verify:
+            for escaped in verify():
+                print(f"python -m fibers run: escaped: {escaped}", file=sys.stderr)
         if options.module:
             sys.argv[:] = options.module
             runpy._run_module_as_main(options.module[0])  # type: ignore[attr-defined]

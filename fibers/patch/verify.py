@@ -55,8 +55,8 @@ def _references(replaced: Replaced) -> Iterator[Escaped]:
 def _is_own(holder: Any, originals: list[Any]) -> bool:
     """Is it ours, or a part of CPython's own bookkeeping?"""
     if type(holder) is tuple:
-        # A pair of `replaced`, or the arguments of `get_referrers`.
-        return (len(holder) == 2 and isinstance(holder[0], str)) or (
+        # A pair of `replaced`, annotations of a function, or the arguments of `get_referrers`.
+        return (len(holder) > 0 and isinstance(holder[0], str)) or (
             len(holder) == len(originals) and holder[-1] is originals[-1]
         )
     if type(holder) is dict:
