@@ -76,6 +76,13 @@ class RLock(lock.RLock):
         _credit.left -= 1
         if _credit.left <= 0:
             _give_way()
-        return super().acquire(blocking, timeout)
+        scheduler = state.scheduler
+        if scheduler is not None and timeout == -1:
+            me = scheduler.current
+            if self._holder is None and me is not None: self._holder = me; return True  # one step # fmt: skip
+            if self._holder is me is not None:
+                self._again += 1
+                return True
+        return self._acquire(blocking, timeout)
 
     __enter__ = acquire

@@ -55,6 +55,9 @@ FILES = [
     "test_context",
 ]
 
+#: Failures of one file that are shown.
+MOST_SHOWN = 20
+
 #: Raise it with each change of the runner that may change what tests come to without fibers.
 RUNNER = 1
 
@@ -138,10 +141,12 @@ def main() -> int:
         (kept.folder / f"patched-{file}.json").write_text(json.dumps(run.as_dict(), indent=1))
         verdict = judge(plain, run, {} if options.skipped else known)
         text = f"{file}: {verdict.passed} of {verdict.judged} pass, {verdict.left_out} left out ({verdict.seconds} s)"
-        for name, result in verdict.failed.items():
+        for name, result in sorted(verdict.failed.items(), key=lambda each: each[1].outcome == "missing")[:MOST_SHOWN]:
             text += f"\n  {result.outcome.upper()} {name}"
             if options.verbose:
                 text += "\n    " + "\n    ".join(result.detail.strip().splitlines()[-options.verbose * 14 :])
+        if len(verdict.failed) > MOST_SHOWN:
+            text += f"\n  … and {len(verdict.failed) - MOST_SHOWN} more; what the processes said is in {kept.folder}"
         print(text, flush=True)
         return verdict
 

@@ -32,9 +32,10 @@ PROCESSES = 30
 RESOURCES = ("cpu", "subprocess", "walltime", "decimal")
 NETWORK = frozenset({"test_timeout", "test_socketserver"})
 
+#: How a child begins: with the package of this checkout, whatever is installed.
 FIRST_LINES = (
-    "import sys; sys.path.insert(0, {0!r}); from cpython.child import main; sys.path.remove({0!r}); "
-    "sys.exit(main(sys.argv.pop()))"
+    f"import sys; sys.path[:0] = [{str(TESTS)!r}, {str(ROOT)!r}]; from cpython.child import main; "
+    f"sys.path.remove({str(TESTS)!r}); sys.exit(main(sys.argv.pop()))"
 )
 
 
@@ -109,7 +110,7 @@ def _run_rest(run: FileRun, order: Order, log: Path, environment: dict[str, str]
         work = Path(folder, "work")
         work.mkdir()
         process = subprocess.Popen(
-            [sys.executable, "-u", "-c", FIRST_LINES.format(str(TESTS)), order.as_json(report, run.results)],
+            [sys.executable, "-u", "-c", FIRST_LINES, order.as_json(report, run.results)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
