@@ -105,13 +105,17 @@ class Kept:
         return run
 
 
-def environment() -> dict[str, str]:
-    """For a child: without what changes how an interpreter behaves: the tests start many, and expect them as they come."""
+def environment(patched: bool = False) -> dict[str, str]:
+    """For a child: without what changes how an interpreter behaves, since the tests start many and expect them as they come.
+
+    With FIBERS_PATCH, if `patched`: then those that the tests start are patched, too, if the environment has the file
+    that `python -m fibers pth install` makes.
+    """
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("PYTHON", "PYTEST", "LC_", "COV_")) and name != "LANG"
-    } | {"LC_ALL": "C.UTF-8"}
+        if not name.startswith(("PYTHON", "PYTEST", "LC_", "COV_", "FIBERS_PATCH")) and name != "LANG"
+    } | {"LC_ALL": "C.UTF-8", **({"FIBERS_PATCH": "1"} if patched else {})}
 
 
 def main() -> int:
@@ -120,6 +124,7 @@ def main() -> int:
     parser.add_argument("-j", type=int, default=2, metavar="N", dest="jobs", help="files at the same time (2)")
     parser.add_argument("--fresh", action="store_true", help="run without fibers again, too")
     parser.add_argument("--skipped", action="store_true", help="run also what skips.txt leaves out")
+    parser.add_argument("--children", action="store_true", help="patch the interpreters that tests start, too")
     parser.add_argument("--plain", action="store_true", help="without fibers only")
     parser.add_argument(
         "-v", action="count", default=0, dest="verbose", help="show the ends of tracebacks; -vv: more of them"
@@ -137,7 +142,7 @@ def main() -> int:
             print(f"{file}: {ok} of {len(plain.results)} pass without fibers ({plain.seconds} s)", flush=True)
             return Verdict(file)
         stuck = tuple(name for name, result in plain.results.items() if result.outcome in ("hung", "died"))
-        run = run_file(Order(file, True, leave + stuck), kept.log("patched", file), environment())
+        run = run_file(Order(file, True, leave + stuck), kept.log("patched", file), environment(options.children))
         (kept.folder / f"patched-{file}.json").write_text(json.dumps(run.as_dict(), indent=1))
         verdict = judge(plain, run, {} if options.skipped else known)
         text = f"{file}: {verdict.passed} of {verdict.judged} pass, {verdict.left_out} left out ({verdict.seconds} s)"
