@@ -64,8 +64,10 @@ test-fake-kqueue: $(VENV)/.ready-dev ## the whole suite on the kqueue loop, over
 
 test-cpython: ## CPython's own tests on fibers: not in "make test" (PYTHON=python3.13 ARGS="test_socket -v")
 	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') || exit 1; \
-	$(MAKE) --no-print-directory .venv-$$version/.ready-base PYTHON=$(PYTHON) VENV=.venv-$$version && \
-	PYTHONPATH=tests .venv-$$version/bin/python -m cpython $(ARGS)
+	venv=.venv-$$version-cpython; \
+	$(MAKE) --no-print-directory --silent $$venv/.ready-base PYTHON=$(PYTHON) VENV=$$venv && \
+	$$venv/bin/python -m fibers pth install >/dev/null && \
+	PYTHONPATH=tests $$venv/bin/python -m cpython $(ARGS)
 
 tested: $(VENV)/.ready-dev ## fail if an event loop was left out (of the runs that FIBERS_TESTED=FILE kept a record of)
 	@$(TESTED) check

@@ -1,7 +1,7 @@
 """`make test-cpython`: CPython's own test suite, first as it is, then on fibers.
 
-The suite is the package `test` of the interpreter that runs this. One process a file, never regrtest's own `-j` or second
-tries: those start interpreters that are not patched. What the files come to without fibers is kept in
+The suite is the package `test` of the interpreter that runs this. One process a file, and never regrtest's own `-j` or
+second tries. The interpreters that tests start are patched as well (FIBERS_PATCH), unless a test empties their environment. What the files come to without fibers is kept in
 `.cpython/VERSION/` and measured anew when RUNNER or the interpreter changes, or with `--fresh`. Results of a run go
 there, too: `results.json`, `table.md`, and what each file printed.
 
@@ -18,6 +18,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+
+from fibers.patch import startup
 
 from . import skips
 from .running import ROOT, FileRun, Order, run_file
@@ -108,8 +110,8 @@ class Kept:
 def environment(patched: bool = False) -> dict[str, str]:
     """For a child: without what changes how an interpreter behaves, since the tests start many and expect them as they come.
 
-    With FIBERS_PATCH, if `patched`: then those that the tests start are patched, too, if the environment has the file
-    that `python -m fibers pth install` makes.
+    With FIBERS_PATCH, if `patched`: then those that the tests start run on fibers, too, where `python -m fibers pth install`
+    has been called.
     """
     return {
         name: value
@@ -124,7 +126,6 @@ def main() -> int:
     parser.add_argument("-j", type=int, default=2, metavar="N", dest="jobs", help="files at the same time (2)")
     parser.add_argument("--fresh", action="store_true", help="run without fibers again, too")
     parser.add_argument("--skipped", action="store_true", help="run also what skips.txt leaves out")
-    parser.add_argument("--children", action="store_true", help="patch the interpreters that tests start, too")
     parser.add_argument("--plain", action="store_true", help="without fibers only")
     parser.add_argument(
         "-v", action="count", default=0, dest="verbose", help="show the ends of tracebacks; -vv: more of them"
@@ -135,6 +136,9 @@ def main() -> int:
     leave = () if options.skipped else tuple(known)
     kept = Kept()
 
+    if not startup.path().exists():
+        print("interpreters that the tests start are not patched: python -m fibers pth install", flush=True)
+
     def examine(file: str) -> Verdict:
         plain = kept.plain(file, options.fresh)
         if options.plain:
@@ -142,7 +146,7 @@ def main() -> int:
             print(f"{file}: {ok} of {len(plain.results)} pass without fibers ({plain.seconds} s)", flush=True)
             return Verdict(file)
         stuck = tuple(name for name, result in plain.results.items() if result.outcome in ("hung", "died"))
-        run = run_file(Order(file, True, leave + stuck), kept.log("patched", file), environment(options.children))
+        run = run_file(Order(file, True, leave + stuck), kept.log("patched", file), environment(patched=True))
         (kept.folder / f"patched-{file}.json").write_text(json.dumps(run.as_dict(), indent=1))
         verdict = judge(plain, run, {} if options.skipped else known)
         text = f"{file}: {verdict.passed} of {verdict.judged} pass, {verdict.left_out} left out ({verdict.seconds} s)"
