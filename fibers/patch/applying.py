@@ -1,30 +1,39 @@
-"""Patching, and undoing it. See the package's text."""
+"""Patching, and undoing it. See the package's text.
+
+One patch is in force in a process, or none. Each call of `patch_all` that adds to it is all or nothing: if something in it
+fails, what it has changed is changed back.
+"""
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any, Final
 
 from . import existing, internals, names, processes
 from .journal import Journal
-from .originals import STANDARD, module, split
+from .originals import STANDARD, find, find_now, module, split
 from .table import ALIASES, GROUPS, METHODS, NAMES
 from .threads import living
 from .verify import Escaped, escaped
+
+#: Where other packages say what they want to have patched as well.
+ENTRY_POINTS: Final = "fibers.patches"
 
 
 class _Patch:
     """What is in force: the groups that are patched, and how to undo it."""
 
-    __slots__ = ("groups", "hooked", "journal", "replaced")
+    __slots__ = ("groups", "hooked", "journal", "new", "old")
 
     def __init__(self) -> None:
         self.groups: frozenset[str] = frozenset()
         self.journal = Journal()
-        self.hooked = False
-        self.replaced: dict[int, tuple[str, Any]] = {}  # names and originals, by the id of the original
+        self.journal.keeps = False  # what nobody will undo need not be kept alive
+        self.hooked = False  # at forks; that cannot be undone
+        self.new: dict[int, Any] = {}  # what is in the place of what, by the id of the original
+        self.old: dict[int, tuple[str, Any]] = {}  # names and originals, by the same
 
 
 _patch: Final = _Patch()
@@ -47,21 +56,37 @@ def patch_all(**which: bool) -> None:
     """Patch the standard library. Without arguments everything; see the package's text.
 
     `patch_all(subprocess=False)` leaves a group alone, `patch_all(socket=True, ssl=True)` patches these only. What has been
-    patched before stays, so a second call adds to the first, or does nothing. Raises ValueError for an unknown group,
-    RuntimeError in a thread other than the main one.
+    patched before stays: a second call adds to the first, or does nothing. Raises ValueError for an unknown group, TypeError
+    for what is neither True nor False, RuntimeError in a thread other than the main one, and whatever an entry point raises;
+    then nothing has been changed.
     """
-    chosen = _chosen(which)
+    new = _chosen(which) - _patch.groups
+    if not new:
+        return
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError(
             f"patch_all() was called in thread {threading.current_thread().name!r}: call it in the main thread, as the "
             "first thing that the program does"
         )
-    new = chosen - _patch.groups
-    if not new:
-        return
-    journal = _patch.journal
-    internals.detach(journal)
-    journal.record(setattr, _patch, "groups", _patch.groups)
+    journal = Journal()
+    try:
+        _apply(new, journal)
+    except BaseException:
+        journal.undo()
+        raise
+    journal.move_to(_patch.journal)
+
+
+def _apply(new: frozenset[str], journal: Journal) -> None:
+    journal.record(_set, _patch.groups, _patch.new, _patch.old)
+    _set(_patch.groups | new, dict(_patch.new), dict(_patch.old))
+    for group in GROUPS:
+        if group in new:
+            for name, ours in NAMES.get(group, {}).items():
+                old = original(name)
+                _patch.new[id(old)] = ours
+                _patch.old.setdefault(id(old), (name, old))
+    internals.detach(journal, [(old, _patch.new[key]) for key, (_, old) in _patch.old.items()])
     if not _patch.hooked:
         _patch.hooked = True
         os.register_at_fork(
@@ -69,26 +94,27 @@ def patch_all(**which: bool) -> None:
             after_in_parent=_if_threads(processes.after_fork_in_parent),
             after_in_child=processes.after_fork_in_child,
         )
-    ours: dict[int, Any] = {}
-    for group in GROUPS:
-        if group in new:
-            for name, value in NAMES.get(group, {}).items():
-                old = original(name)
-                ours[id(old)] = value
-                _patch.replaced.setdefault(id(old), (name, old))
-            for name, methods in METHODS.get(group, {}).items():
-                where, what = split(name)
-                for method, function in methods.items():
-                    journal.set_attribute(getattr(STANDARD[where], what), method, function)
-    names.replace(journal, ours)
+    for group in new:
+        for name, methods in METHODS.get(group, {}).items():
+            where, what = split(name)
+            for method, function in methods.items():
+                journal.set_attribute(getattr(STANDARD[where], what), method, function)
+    names.replace(journal, _patch.new)
     if "locks" in new:
         existing.replace(journal)
-    _patch.groups |= new
-    for entry in entry_points(group="fibers.patches"):
-        entry.load()(journal)
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            entry.load()(journal)
+        except Exception as error:
+            error.add_note(f"in the entry point {entry.name!r} = {entry.value!r} of {ENTRY_POINTS!r}")
+            raise
 
 
-def _if_threads(function: Any) -> Any:
+def _set(groups: frozenset[str], new: dict[int, Any], old: dict[int, tuple[str, Any]]) -> None:
+    _patch.groups, _patch.new, _patch.old = groups, new, old
+
+
+def _if_threads(function: Callable[[], None]) -> Callable[[], None]:
     def hook() -> None:
         if "thread" in _patch.groups:
             function()
@@ -99,49 +125,41 @@ def _if_threads(function: Any) -> Any:
 def original(name: str) -> Any:
     """The standard library's own, patched or not: `original("time.sleep")`. Raises ValueError, AttributeError."""
     where, what = split(name)
-    value: Any = module(where)
-    for part in what.split("."):
-        value = getattr(value, part)
-    return value
+    return find(module(where), what)
 
 
 def is_patched(name: str) -> bool:
     """Is something else in its place now: `is_patched("time.sleep")`, `is_patched("socket.socket.recv")`?"""
     where, what = split(name)
-    value: Any = STANDARD[where]
-    for part in what.split("."):
-        value = getattr(value, part)
-    return value is not original(name)
+    return find_now(STANDARD[where], what) is not original(name)
 
 
 @contextmanager
 def applied(**which: bool) -> Iterator[None]:
     """A block in which the standard library is patched as by `patch_all(**which)`; undone at its end. For tests.
 
-    Raises RuntimeError at the end, and leaves everything patched, if threads that are fibers have not ended.
+    Raises RuntimeError if the program is patched already; and at the end, with everything left patched, if threads that are
+    fibers have not ended: join them first.
     """
-    before = _patch.groups
-    if before:
-        raise RuntimeError(
-            "applied() is for programs that are not patched, and this one is: patch_all() has been called"
-        )
+    if _patch.groups:
+        raise RuntimeError("applied() is for programs that are not patched, and this one is: patch_all() was called")
     _patch.journal.keeps = True
     try:
         patch_all(**which)
         yield
     finally:
-        undo()
+        _undo()
 
 
-def undo() -> None:
+def _undo() -> None:
     """Take back what was patched."""
     left = [fiber.name for fiber in living if not fiber.done()]
     if left:
         raise RuntimeError(
-            f"threads that are fibers have not ended: {', '.join(left)}; join them before the patch is undone"
+            f"threads that are fibers have not ended: {', '.join(left)}; join them before the end of applied()"
         )
     _patch.journal.undo()
-    _patch.replaced.clear()
+    _patch.journal.keeps = False
 
 
 def verify(strict: bool = False) -> list[Escaped]:
@@ -151,8 +169,8 @@ def verify(strict: bool = False) -> list[Escaped]:
     """
     if not _patch.groups:
         raise RuntimeError("nothing is patched: call patch_all() before verify()")
-    found = escaped(_patch.replaced)
+    found = escaped(_patch.old)
     if strict and found:
         listed = "\n  ".join(map(str, found))
-        raise RuntimeError(f"references have escaped; call patch_all() before these are imported or made:\n  {listed}")
+        raise RuntimeError(f"references have escaped; call patch_all() before they are imported or made:\n  {listed}")
     return found

@@ -7,12 +7,12 @@ _MISSING: Final = object()
 
 
 class Journal:
-    """Makes changes, and remembers them if they shall be undone. One thread at a time."""
+    """Makes changes, and remembers them while it `keeps`. One thread at a time."""
 
     __slots__ = ("_steps", "keeps")
 
     def __init__(self) -> None:
-        self.keeps = False  # what nobody will undo is not kept alive
+        self.keeps = True
         self._steps: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
 
     def record(self, undo: Callable[..., object], *args: Any) -> None:
@@ -30,12 +30,18 @@ class Journal:
         self.record(_restore_attribute, owner, name, vars(owner).get(name, _MISSING))
         setattr(owner, name, value)
 
+    def move_to(self, other: "Journal") -> None:
+        """Have `other` remember what this one does, if that one keeps anything; and record no more."""
+        if other.keeps:
+            other._steps += self._steps
+        self._steps.clear()
+        self.keeps = False
+
     def undo(self) -> None:
         """Take everything back."""
         while self._steps:
             function, args = self._steps.pop()
             function(*args)
-        self.keeps = False
 
 
 def _restore_item(mapping: dict[Any, Any], key: Any, value: Any) -> None:

@@ -24,6 +24,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from inspect import getattr_static
 from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any, Final
 
@@ -63,6 +64,13 @@ def _copied(module: ModuleType) -> ModuleType:
 COPIES: Final[Mapping[str, ModuleType]] = {name: _copied(module) for name, module in STANDARD.items()}
 
 
+#: What the classes had whose methods are replaced in place: all names, with those that they inherit.
+_BODIES: Final[dict[type, dict[str, Any]]] = {
+    kind: {name: value for each in reversed(kind.__mro__) for name, value in vars(each).items()}
+    for kind in (socket.socket, ssl.SSLSocket, subprocess.Popen, threading._DummyThread)
+}
+
+
 def module(name: str) -> ModuleType:
     """The copy of a standard module. KeyError if nothing is replaced in a module of that name."""
     return COPIES[name]
@@ -76,3 +84,21 @@ def split(name: str) -> tuple[str, str]:
     if where not in STANDARD or not what:
         raise ValueError(f"{name!r} is not patched: names look like 'time.sleep', in {', '.join(sorted(STANDARD))}")
     return where, what
+
+
+def find(start: Any, what: str) -> Any:
+    """What a dotted name meant before: in a copy of a module, or what the classes had. Raises AttributeError."""
+    for part in what.split("."):
+        body = _BODIES.get(start) if isinstance(start, type) else None
+        if body is not None and part not in body:
+            raise AttributeError(f"{start!r} has no attribute {part!r}")
+        start = getattr(start, part) if body is None else body[part]
+    return start
+
+
+def find_now(start: Any, what: str) -> Any:
+    """The same, of what is there now."""
+    for part in what.split("."):
+        found = getattr_static(start, part)
+        start = getattr(start, part) if isinstance(start, ModuleType) else found
+    return start
