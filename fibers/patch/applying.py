@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any, Final
 
-from . import existing, internals, names, processes
+from . import existing, handles, internals, names, processes, threads
 from .journal import Journal
 from .originals import STANDARD, find, find_now, module, split
 from .table import ALIASES, GROUPS, METHODS, NAMES
-from .threads import living
 from .verify import Escaped, escaped
 
 #: Where other packages say what they want to have patched as well.
@@ -100,6 +99,9 @@ def _apply(new: frozenset[str], journal: Journal) -> None:
             for method, function in methods.items():
                 journal.set_attribute(getattr(STANDARD[where], what), method, function)
     names.replace(journal, _patch.new)
+    if "thread" in new:
+        threads.take_main(journal)
+        handles.take_main(journal)
     if "locks" in new:
         existing.replace(journal)
     for entry in entry_points(group=ENTRY_POINTS):
@@ -153,7 +155,7 @@ def applied(**which: bool) -> Iterator[None]:
 
 def _undo() -> None:
     """Take back what was patched."""
-    left = [fiber.name for fiber in living if not fiber.done()]
+    left = [fiber.name for fiber in threads.living if not fiber.done()]
     if left:
         raise RuntimeError(
             f"threads that are fibers have not ended: {', '.join(left)}; join them before the end of applied()"

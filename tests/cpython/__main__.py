@@ -1,9 +1,9 @@
 """`make test-cpython`: CPython's own test suite, first as it is, then on fibers.
 
 The suite is the package `test` of the interpreter that runs this. One process a file, and never regrtest's own `-j` or
-second tries. The interpreters that tests start are patched as well (FIBERS_PATCH), unless a test empties their environment. What the files come to without fibers is kept in
-`.cpython/VERSION/` and measured anew when RUNNER or the interpreter changes, or with `--fresh`. Results of a run go
-there, too: `results.json`, `table.md`, and what each file printed.
+second tries. The interpreters that tests start are patched as well (FIBERS_PATCH), unless a test empties their environment.
+What the files come to without fibers is kept in `.cpython/VERSION/` and measured anew when RUNNER or the interpreter
+changes, or with `--fresh`. Results of a run go there, too: `results.json`, `table.md`, and what each file printed.
 
 Exit status: 0 if every test that passes without fibers passes on them or is named in skips.txt; else 1.
 """
