@@ -78,11 +78,12 @@ class ThreadHandle:
 
     def _join_native(self, timeout: float | None) -> None:
         ended = self._ended
-        if ended is not None and not self.is_done() and self.ident != get_ident():
+        if ended is not None and self.ident != get_ident() and not self.is_done():
             if not ended.acquire(timeout=-1 if timeout is None else timeout):
                 return
             ended.release()
-        self._native.join(timeout)
+        if not self._is_main or not self.is_done():
+            self._native.join(timeout)
 
     def _set_done(self) -> None:
         if self._native is None and self._fiber is None:

@@ -92,8 +92,8 @@ def _name(function: Any) -> str:
 
 def start(function: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Fiber[None]:
     """Start a fiber that is a thread. It begins with an empty context, as threads do. RuntimeError if there can be none."""
-    if get_scheduler().closed:
-        raise RuntimeError("can't start new thread at interpreter shutdown")
+    if sys.is_finalizing() or get_scheduler().closed:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
     sys.audit("_thread.start_new_thread", function, args, kwargs)
     fiber: Fiber[None] = Context().run(spawn, _live, partial(function, *args, **kwargs), name=_name(function))
     living[fiber] = None
