@@ -93,7 +93,7 @@ def _name(function: Any) -> str:
 def start(function: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Fiber[None]:
     """Start a fiber that is a thread. It begins with an empty context, as threads do. RuntimeError if there can be none."""
     # In CPython 3.12, and only there, none is started from the moment on in which the main thread waits for the others.
-    ending: bool = sys.version_info[:2] == (3, 12) and threading._SHUTTING_DOWN  # type: ignore[attr-defined]
+    ending: bool = sys.version_info[:2] == (3, 12) and threading._SHUTTING_DOWN
     if ending or sys.is_finalizing() or get_scheduler().closed:
         raise RuntimeError("can't create new thread at interpreter shutdown")
     sys.audit("_thread.start_new_thread", function, args, kwargs)
