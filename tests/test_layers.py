@@ -237,6 +237,7 @@ FLOORS = [
             "patch/polling",
             "patch/descriptors",
             "patch/processes",
+            "patch/semlocks",
             "patch/signalling",
             "patch/sockets",
             "patch/table",

@@ -10,6 +10,7 @@ that polls as writable takes at once. (The system makes no promise that longer w
 
 import errno
 import os
+from collections.abc import Callable
 from operator import index
 from resource import RLIMIT_NOFILE, getrlimit
 from select import PIPE_BUF, POLLIN, POLLOUT
@@ -19,6 +20,7 @@ from typing import Any, Final
 from .. import lowlevel
 from ..core.lifecycle import schedulers
 from ..core.scheduler import state
+from ..io.state import states
 from .originals import module
 from .waiting import ready_now, would_wait
 
@@ -36,22 +38,42 @@ def _await_readable(fd: Any) -> None:
         lowlevel.wait_readable(fd)
 
 
+def _ours(fd: int) -> bool:
+    """Is it the fd of a socket of ours in blocking mode? That is non-blocking underneath, and would wait otherwise."""
+    return S_ISSOCK(os.fstat(fd).st_mode) and any(
+        each.handle.fd == fd and each.timeout != 0.0 and not each.handle.closed for each in list(states.values())
+    )
+
+
 def read(fd: int, length: int, /) -> bytes:
     """As `os.read`."""
-    _await_readable(fd)
-    return _os.read(fd, length)  # type: ignore[no-any-return]
+    return _reading(_os.read, fd, length)  # type: ignore[no-any-return]
 
 
 def readv(fd: int, buffers: Any, /) -> int:
     """As `os.readv`."""
+    return _reading(_os.readv, fd, buffers)  # type: ignore[no-any-return]
+
+
+def _reading(call: Callable[..., Any], fd: int, what: Any) -> Any:
     _await_readable(fd)
-    return _os.readv(fd, buffers)  # type: ignore[no-any-return]
+    while True:
+        try:
+            return call(fd, what)
+        except BlockingIOError:
+            if not _ours(fd):
+                raise
+        lowlevel.wait_readable(fd)
 
 
 def write(fd: int, data: Any, /) -> int:
     """As `os.write`."""
     if not _may_wait(fd, os.O_RDONLY):
-        return _os.write(fd, data)  # type: ignore[no-any-return]
+        try:
+            return _os.write(fd, data)  # type: ignore[no-any-return]
+        except BlockingIOError:
+            if not _ours(fd):
+                raise
     mode = os.fstat(fd).st_mode
     if not (S_ISFIFO(mode) or S_ISSOCK(mode) or os.isatty(fd)):
         return _os.write(fd, data)  # type: ignore[no-any-return]
@@ -60,7 +82,10 @@ def write(fd: int, data: Any, /) -> int:
     while True:
         if not ready_now(fd, POLLOUT):
             lowlevel.wait_writable(fd)
-        written += _os.write(fd, view[written : written + PIPE_BUF])
+        try:
+            written += _os.write(fd, view[written : written + PIPE_BUF])
+        except BlockingIOError:
+            continue  # a socket of ours, and another fiber was first
         if written >= len(view):
             return written
 

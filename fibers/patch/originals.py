@@ -9,6 +9,7 @@ matters for `threading` alone, whose classes are built on locks that are patched
 with their methods, over the copied namespace.
 """
 
+import _multiprocessing
 import _queue
 import _socket
 import _thread
@@ -33,8 +34,8 @@ STANDARD: Final[Mapping[str, ModuleType]] = MappingProxyType(
     {
         module.__name__: module
         for module in (
-            _queue, _socket, _thread, os, sys.modules[os.name], queue, select, selectors, signal, socket, ssl, subprocess,
-            threading, time,
+            _multiprocessing, _queue, _socket, _thread, os, sys.modules[os.name], queue, select, selectors, signal, socket,
+            ssl, subprocess, threading, time,
         )
     }
 )  # fmt: skip

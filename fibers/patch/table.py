@@ -14,7 +14,7 @@ from ..core.runtime import yield_now
 from ..core.scheduler import state
 from ..io import names
 from ..sync.simplequeue import SimpleQueue
-from . import descriptors, handles, polling, processes, signalling, sockets, threads
+from . import descriptors, handles, polling, processes, semlocks, signalling, sockets, threads
 from .idents import get_ident
 from .locks import Lock, RLock
 from .originals import STANDARD, module, split
@@ -55,6 +55,7 @@ _THREAD: Final[dict[str, Any]] = {
 }
 
 _NAMES: Final[dict[str, dict[str, Any]]] = {
+    "multiprocessing": {"_multiprocessing.SemLock": semlocks.SemLock},
     "os": {f"os.{name}": ours for name, ours in (descriptors.NAMES | processes.NAMES).items()},
     "queue": {"queue.SimpleQueue": SimpleQueue},
     "select": {f"select.{name}": ours for name, ours in polling.NAMES.items()},
