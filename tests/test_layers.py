@@ -245,6 +245,7 @@ FLOORS = [
             "patch/internals",
             "patch/existing",
             "patch/verify",
+            "patch/plugins",
             "patch/applying",
             "patch/program",
             "patch/startup",
@@ -270,6 +271,7 @@ FACE_MAY_IMPORT = [
 DEFERRED: dict[tuple[str, str], str] = {
     ("eventloop/__init__.py", "a computed name"): "a poller's file imports only where its system call exists",
     ("eventloop/__init__.py", "select"): "asked which system calls this platform has",
+    ("patch/plugins.py", "importlib.metadata"): "loads all of email, and few programs have a package that plugs in",
     ("http/command.py", "a computed name"): "the application that the user names",
     ("info.py", "fibers.eventloop.libevent"): "the library may be missing, and is asked only where it is not",
 }

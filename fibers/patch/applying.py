@@ -8,17 +8,13 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import entry_points
 from typing import Any, Final
 
-from . import existing, handles, internals, names, processes, threads
+from . import existing, handles, internals, names, plugins, processes, threads
 from .journal import Journal
 from .originals import STANDARD, find, find_now, module, split
 from .table import ALIASES, GROUPS, METHODS, NAMES
 from .verify import Escaped, escaped
-
-#: Where other packages say what they want to have patched as well.
-ENTRY_POINTS: Final = "fibers.patches"
 
 
 class _Patch:
@@ -104,12 +100,7 @@ def _apply(new: frozenset[str], journal: Journal) -> None:
         handles.take_main(journal)
     if "locks" in new:
         existing.replace(journal)
-    for entry in entry_points(group=ENTRY_POINTS):
-        try:
-            entry.load()(journal)
-        except Exception as error:
-            error.add_note(f"in the entry point {entry.name!r} = {entry.value!r} of {ENTRY_POINTS!r}")
-            raise
+    plugins.apply(journal)
 
 
 def _set(groups: frozenset[str], new: dict[int, Any], old: dict[int, tuple[str, Any]]) -> None:

@@ -9,7 +9,7 @@ matters for `threading` alone, whose classes are built on locks that are patched
 with their methods, over the copied namespace.
 """
 
-import _multiprocessing
+import _multiprocessing  # type: ignore[import-not-found]
 import _queue
 import _socket
 import _thread

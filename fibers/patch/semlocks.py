@@ -7,7 +7,7 @@ which a worker process gives back when a thread of the pool, a fiber here, has s
 A recursive one belongs to a thread, of the system's. Which fiber of it has it is kept here.
 """
 
-import _multiprocessing
+import _multiprocessing  # type: ignore[import-not-found]
 from typing import Any, Final
 
 from ..core.runtime import sleep
@@ -15,7 +15,7 @@ from ..core.scheduler import state
 from .idents import get_ident
 from .originals import module
 
-_SemLock: Final[Any] = _multiprocessing.SemLock  # type: ignore[attr-defined]
+_SemLock: Final[Any] = _multiprocessing.SemLock
 _RECURSIVE: Final = 0
 _MAX_PAUSE: Final = 0.02
 

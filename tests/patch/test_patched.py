@@ -3,7 +3,10 @@
 Patching is for a whole process, so each test is a child process; each asserts many things there and prints "fine".
 """
 
+from pathlib import Path
+
 import pytest
+from support.once import once
 from support.process import run_python
 
 BEGIN = """
@@ -51,6 +54,10 @@ def meet(wait, release):
     log.clear()
     in_threads(first, second)
     assert log == ["woken"], (wait, log)
+
+if hasattr(signal, "sigwait"):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    meet(lambda: signal.sigwait([signal.SIGUSR1]), lambda: os.kill(os.getpid(), signal.SIGUSR1))
 
 left, right = socket.socketpair()
 meet(lambda: left.recv(1), lambda: right.send(b"x"))
@@ -119,10 +126,6 @@ gone = os.fork()
 if not gone:
     os._exit(0 if os.read(reading, 1) == b"x" else 1)
 meet(lambda: os.wait(), lambda: os.write(writing, b"x"))
-if hasattr(signal, "sigwait"):
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-    meet(lambda: signal.sigwait([signal.SIGUSR1]), lambda: os.kill(os.getpid(), signal.SIGUSR1))
-
 from concurrent.futures import ThreadPoolExecutor
 with ThreadPoolExecutor(4) as executor:
     gate = threading.Barrier(4)
@@ -235,6 +238,7 @@ for bad in ((1, ()), (fails, []), (fails, (), 1)):
 """
 
 
+@once
 def test_threads_know_who_they_are() -> None:
     run(WHO)
 
@@ -314,6 +318,7 @@ threading.Thread(target=last).start()
 """
 
 
+@once
 def test_at_the_end_threads_are_waited_for_and_daemons_are_left() -> None:
     child = run_python("-c", BEGIN + END + "\nprint('main is over')\n")
     assert (child.stdout, child.stderr) == ("main is over\nwaited for\nalso\nexit\n", "")
@@ -377,29 +382,29 @@ def double(number):
     return 2 * number
 
 if __name__ == "__main__":
-    for method in METHODS:
-        context = multiprocessing.get_context(method)
+    context = multiprocessing.get_context(METHOD)
+    items = context.Queue()
+    process = context.Process(target=items.put, args=("hello",))
+    process.start()
+    in_threads(lambda: process.join(30))
+    assert items.get(timeout=30) == "hello" and process.exitcode == 0
+    items.close()
+    items.join_thread()
+    if METHOD == "fork":
         with context.Pool(2) as pool:
             assert pool.map(double, range(10)) == [2 * number for number in range(10)]
-        items = context.Queue()
-        process = context.Process(target=items.put, args=("hello",))
-        process.start()
-        in_threads(lambda: process.join(30))
-        assert items.get(timeout=30) == "hello" and process.exitcode == 0
-        items.close()
-        items.join_thread()
     print("fine")
 """
 
 
+@once
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_fork_and_multiprocessing(method: str, tmp_path: "object") -> None:
+def test_fork_and_multiprocessing(method: str, tmp_path: Path) -> None:
     if method == "fork":
-        child = run_python("-c", BEGIN + FORK.replace("METHODS", repr([method])))
+        child = run_python("-c", BEGIN + FORK.replace("METHOD", repr(method)))
     else:  # these import the program again in the child
-        program = f"{tmp_path}/program.py"
-        begin, end = BEGIN, FORK[FORK.index("def double") :].replace("METHODS", repr([method]))
-        with open(program, "w") as file:
-            file.write(f"import multiprocessing\n{begin}\n{end}")
+        program = tmp_path / "program.py"
+        begin, end = BEGIN, FORK[FORK.index("def double") :].replace("METHOD", repr(method))
+        program.write_text(f"import multiprocessing\n{begin}\n{end}")
         child = run_python(program)
     assert (child.stdout, child.stderr, child.returncode) == ("fine\n", "", 0)
