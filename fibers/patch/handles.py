@@ -116,10 +116,13 @@ def start_joinable_thread(
         raise RuntimeError("thread already started")
     handle._daemon = daemon
     if threads.is_native(function):
-        native, handle._ended = _native_handle(), Lock()
+        handle._native, handle._ended = _native_handle(), Lock()
         handle._ended.acquire()
-        _start_native(partial(_live, function, handle._ended), handle=native, daemon=daemon)
-        handle._native = native
+        try:
+            _start_native(partial(_live, function, handle._ended), handle=handle._native, daemon=daemon)
+        except BaseException:
+            handle._native = handle._ended = None
+            raise
         if not daemon:
             natives.add(handle)
     else:
@@ -162,10 +165,17 @@ def shut_down() -> None:
     while left := [each for each, handle in threads.handles.items() if not handle._daemon and each is not me]:
         left[0].join()
         threads.handles.pop(left[0], None)
-    for native in list(natives):
-        if native.ident != get_ident():
-            native.join()
+    while unfinished := [each for each in _natives() if each.ident != get_ident() and not each.is_done()]:
+        unfinished[0].join()
     _shut_native()
+
+
+def _natives() -> list[ThreadHandle]:
+    while True:
+        try:
+            return list(natives)
+        except RuntimeError:
+            pass  # a thread has started one meanwhile
 
 
 NAMES: Final[dict[str, Any]] = {

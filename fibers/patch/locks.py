@@ -26,8 +26,8 @@ class _Credit:
 _credit: Final = _Credit()
 
 
-def _give_way() -> None:
-    """Let others run. Not a place where a fiber is cancelled or killed: a lock that is free is taken whatever comes."""
+def give_way() -> None:
+    """Let others run. Not a place where a fiber is cancelled or killed: what it has taken, or is about to, would be lost."""
     _credit.left = CREDIT
     scheduler = state.scheduler
     me = None if scheduler is None else scheduler.current
@@ -45,7 +45,7 @@ class Lock(lock.Lock):
         """As `fibers.Lock.acquire`."""
         _credit.left -= 1
         if _credit.left <= 0:
-            _give_way()
+            give_way()
         scheduler = state.scheduler
         if scheduler is not None and timeout == -1:
             me = scheduler.current
@@ -75,7 +75,7 @@ class RLock(lock.RLock):
         """As `fibers.RLock.acquire`."""
         _credit.left -= 1
         if _credit.left <= 0:
-            _give_way()
+            give_way()
         scheduler = state.scheduler
         if scheduler is not None and timeout == -1:
             me = scheduler.current

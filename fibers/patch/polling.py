@@ -14,8 +14,8 @@ from collections.abc import Callable
 from select import POLLIN, POLLOUT
 from typing import Any, ClassVar, Final, Self, TypeVar
 
-from ..core.runtime import yield_now
 from ..core.scheduler import state
+from .locks import give_way
 from .originals import module
 from .waiting import until_readable, wait_any
 
@@ -48,10 +48,9 @@ class _Deadline:
         return None if self._end is None else max(0.0, self._end - self._clock())
 
 
-def _give_way(found: T) -> T:
-    """Let others run, in a call that has no need to wait."""
-    if _can_wait():
-        yield_now()
+def _after_others(found: T) -> T:
+    """The result of a call that had no need to wait: returned when the others have run, whatever comes meanwhile."""
+    give_way()
     return found
 
 
@@ -69,14 +68,13 @@ def select(
 ) -> tuple[list[Any], list[Any], list[Any]]:
     """As `select.select`."""
     if (timeout is not None and not 0 < timeout <= TIMEOUT_MAX) or not _can_wait():
-        return _give_way(_select(rlist, wlist, xlist, timeout))  # type: ignore[no-any-return]
+        return _after_others(_select(rlist, wlist, xlist, timeout))  # type: ignore[no-any-return]
     end = _Deadline(timeout)
     lists: Any = tuple(each if isinstance(each, list | tuple) else list(each) for each in (rlist, wlist, xlist))
     found: tuple[list[Any], list[Any], list[Any]] = _select(*lists, 0)
     if any(found):
-        _give_way(found)
-    else:
-        lists = tuple(map(list, lists))  # what becomes of the caller's own meanwhile is nothing to the kernel, either
+        return _after_others(found)
+    lists = tuple(map(list, lists))  # what becomes of the caller's own meanwhile is nothing to the kernel, either
     while not any(found):
         files: dict[int, int] = {}
         for each, events in zip(lists, (POLLIN, POLLOUT, _PRI), strict=True):
@@ -129,13 +127,13 @@ class Poll:
         if self._polling:
             raise RuntimeError("concurrent poll() invocation")
         if not _finite(timeout, LONGEST_MS) or not _can_wait():
-            return _give_way(self._poll.poll(timeout))
+            return _after_others(self._poll.poll(timeout))
         end = _Deadline(None if timeout is None or timeout < 0 else timeout / 1000)
+        found: list[tuple[int, int]] = self._poll.poll(0)
+        if found:
+            return _after_others(found)
         self._polling = True
         try:
-            found: list[tuple[int, int]] = self._poll.poll(0)
-            if found:
-                _give_way(found)
             while not found:
                 came = wait_any(dict(self._files), end.left(), self._in_thread)
                 found = self._poll.poll(0)
@@ -183,11 +181,11 @@ class Epoll:
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         """As the standard one's: seconds; None or negative: no limit."""
         if not _finite(timeout, LONGEST_MS / 1000) or not _can_wait():
-            return _give_way(self._epoll.poll(timeout, maxevents))
+            return _after_others(self._epoll.poll(timeout, maxevents))
         end = _Deadline(None if timeout is None or timeout < 0 else timeout)
         found: list[tuple[int, int]] = self._epoll.poll(0, maxevents)
         if found:
-            _give_way(found)
+            return _after_others(found)
         while not found:
             came = until_readable(self.fileno(), end.left())
             found = self._epoll.poll(0, maxevents)
@@ -231,11 +229,11 @@ class Kqueue:
     def control(self, changelist: Any, maxevents: int, timeout: float | None = None, /) -> list[Any]:
         """As the standard one's: seconds; None: no limit."""
         if maxevents == 0 or timeout == 0 or (timeout is not None and timeout < 0) or not _can_wait():
-            return _give_way(self._kqueue.control(changelist, maxevents, timeout))
+            return _after_others(self._kqueue.control(changelist, maxevents, timeout))
         end = _Deadline(timeout)
         found: list[Any] = self._kqueue.control(changelist, maxevents, 0)
         if found:
-            _give_way(found)
+            return _after_others(found)
         while not found:
             came = until_readable(self.fileno(), end.left())
             found = self._kqueue.control(None, maxevents, 0)

@@ -84,7 +84,7 @@ def _rename() -> None:
             # A type that replaces a function, too, is called as the type that it replaces.
             if ours.__module__.startswith(here) and isinstance(ours, type) <= isinstance(original, type):
                 ours.__module__ = where
-                ours.__name__ = ours.__qualname__ = original.__name__
+                ours.__name__ = ours.__qualname__ = getattr(original, "__name__", what)
 
 
 _rename()

@@ -10,7 +10,6 @@ Nothing else of the test suite is touched.
 
 import contextlib
 import importlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
@@ -20,6 +19,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def neutralise() -> None:
     """Replace those helpers. After patching, and before a file of tests is imported, which copies them."""
+    from fibers.patch.originals import STANDARD  # not at the top: a plain run must not have loaded the package
+
     import_helper: Any = importlib.import_module("test.support.import_helper")
     threading_helper: Any = importlib.import_module("test.support.threading_helper")
     threading_helper.threading_setup = lambda: (0, 0)
@@ -31,7 +32,7 @@ def neutralise() -> None:
     def import_fresh_module(
         name: str, fresh: Sequence[str] = (), blocked: Sequence[str] = (), **more: Any
     ) -> ModuleType | None:
-        if name in sys.modules and not blocked:
+        if name in STANDARD and not blocked:
             return importlib.import_module(name)
         result: ModuleType | None = fresh_module(name, fresh, blocked, **more)
         return result

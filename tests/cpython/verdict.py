@@ -36,6 +36,7 @@ class Verdict:
 def judge(plain: FileRun, patched: FileRun, skips: Mapping[str, Skip]) -> Verdict:
     """What one file came to. `skips`: those of this version, by test."""
     verdict = Verdict(plain.file, seconds=patched.seconds, seconds_plain=plain.seconds)
+    not_run = f"{plain.file} (import)" in patched.results
     for name, result in plain.results.items():
         if result.outcome not in PASSED:
             verdict.not_ours += 1
@@ -47,7 +48,7 @@ def judge(plain: FileRun, patched: FileRun, skips: Mapping[str, Skip]) -> Verdic
             if ours.outcome in PASSED:
                 verdict.passed += 1
                 verdict.waited += ours.waits > 0
-            else:
+            elif not not_run:  # else that is what failed
                 verdict.failed[name] = ours
     for name, result in patched.results.items():  # set-up that fails on fibers only: it has no name without
         if name not in plain.results and result.outcome not in (*PASSED, "skip"):
