@@ -244,6 +244,7 @@ FLOORS = [
             "patch/names",
             "patch/internals",
             "patch/existing",
+            "patch/logs",
             "patch/verify",
             "patch/plugins",
             "patch/applying",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from . import existing, handles, internals, names, plugins, processes, threads
+from . import existing, handles, internals, logs, names, plugins, processes, threads
 from .journal import Journal
 from .originals import STANDARD, find, find_now, module, split
 from .table import ALIASES, GROUPS, METHODS, NAMES
@@ -87,7 +87,7 @@ def _apply(new: frozenset[str], journal: Journal) -> None:
         os.register_at_fork(
             before=_if_threads(processes.before_fork),
             after_in_parent=_if_threads(processes.after_fork_in_parent),
-            after_in_child=processes.after_fork_in_child,
+            after_in_child=_if_threads(processes.after_fork_in_child),
         )
     for group in new:
         for name, methods in METHODS.get(group, {}).items():
@@ -98,6 +98,7 @@ def _apply(new: frozenset[str], journal: Journal) -> None:
     if "thread" in new:
         threads.take_main(journal)
         handles.take_main(journal)
+        logs.defer(journal)
     if "locks" in new:
         existing.replace(journal)
     plugins.apply(journal)

@@ -7,7 +7,8 @@ replaced by one of ours, everywhere at once, or left alone: half replaced, a loc
 * those that are held, or used, at this moment,
 * those of which not every reference can be found and changed: the collector knows all that Python objects hold, and the
   reference count tells whether C code or a running function holds one besides,
-* our own (they are for threads), and all of them if other threads run, which may be about to take one.
+* our own (they are for threads), and those of `threading` itself, which nobody waits under,
+* all of them if other threads run, which may be about to take one.
 
 What was left alone is listed by `verify()`, and goes on working, for threads.
 """
@@ -16,6 +17,7 @@ import _queue
 import _thread
 import gc
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import BuiltinMethodType, CellType, FunctionType, MemberDescriptorType, ModuleType
@@ -63,6 +65,8 @@ _MAKERS: Final[dict[type, Callable[[Any], Any]]] = {
 }
 
 
+#: Locks of `threading` that are let go again at once.
+KEPT: Final = ("_active_limbo_lock", "_shutdown_locks_lock")
 #: Types of the objects that are looked for.
 TYPES: Final = tuple(_MAKERS)
 
@@ -112,9 +116,14 @@ def replace(journal: Journal) -> None:
     if len(sys._current_frames()) > 1:
         return
     for held in survey():
-        if held.all_found() and (new := _MAKERS[type(held.what)](held.what)) is not None:
+        if not kept(held) and held.all_found() and (new := _MAKERS[type(held.what)](held.what)) is not None:
             held.put(new)
             journal.record(held.back, new)
+
+
+def kept(held: _Held) -> bool:
+    """Is it a lock of `threading` for its lists? They are taken while a loop is made, too, where nothing may wait."""
+    return any(held.what is getattr(threading, name, None) for name in KEPT)
 
 
 def survey() -> list[_Held]:

@@ -18,6 +18,7 @@ from .idents import heir, native_ident, thread_fiber
 from .originals import module
 
 _os: Final[Any] = module("os")
+_thread: Final[Any] = module("_thread")
 
 
 def _may_wait() -> bool:
@@ -127,8 +128,12 @@ def after_fork_in_parent() -> None:
 
 
 def after_fork_in_child() -> None:
-    """All that was other fibers is in the parent only."""
+    """All that was other fibers is in the parent only; `threading` has made new locks for its lists."""
     _saved.clear()
+    if "_active_limbo_lock" in vars(threading):
+        threading._active_limbo_lock = _thread.RLock()  # type: ignore[attr-defined]
+    if "_shutdown_locks_lock" in vars(threading):
+        threading._shutdown_locks_lock = _thread.allocate_lock()  # type: ignore[attr-defined]
 
 
 NAMES: Final = {

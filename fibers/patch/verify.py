@@ -123,7 +123,7 @@ def _left_alone() -> Iterator[Escaped]:
     sentinels = set(getattr(threading, "_shutdown_locks", ()))
     sentinels |= {getattr(thread, "_tstate_lock", None) for thread in threading.enumerate()}
     for held in existing.survey():
-        if held.what in sentinels or held.ours or isinstance(held.what, Sentinel):
+        if held.what in sentinels or held.ours or existing.kept(held) or isinstance(held.what, Sentinel):
             continue
         kind = type(held.what)
         state = ", which is held," if repr(held.what).startswith("<locked") else ""
