@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from cpython import skips
 from cpython.publish import BEGIN, END, KEPT, PAGE, draw, gather, put, sums
+from support.once import once
+
+pytestmark = once
 
 
 def test_the_table_of_the_page_is_the_one_that_was_measured() -> None:

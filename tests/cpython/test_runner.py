@@ -8,6 +8,9 @@ from cpython import skips
 from cpython.running import FileRun, Order, Result, run_file
 from cpython.skips import Skip, parse
 from cpython.verdict import judge, summary, table
+from support.once import once
+
+pytestmark = once
 
 SAMPLE = """
 import os, sys, threading, time, unittest

@@ -12,13 +12,15 @@ import pytest
 from cpython import skips
 from cpython.__main__ import environment
 from cpython.running import FileRun, Order, run_file
+from support.once import once
 
-from fibers.eventloop import BACKEND, CHECKED
+from fibers.eventloop import CHECKED
 
 FILES = ("test_httpservers", "test_timeout", "test_thread", "test_threading_local", "test_epoll", "test_socketserver")
 
 pytestmark = [
-    pytest.mark.skipif(BACKEND != "epoll" or CHECKED, reason="CPython's tests run on the default loop"),
+    once,
+    pytest.mark.skipif(CHECKED, reason="checks take too long for this; the loops' own tests are run with them"),
     pytest.mark.skipif(
         importlib.util.find_spec("test.test_thread") is None, reason="this Python comes without its own tests"
     ),
