@@ -23,7 +23,7 @@ from fibers.patch import startup
 
 from . import skips
 from .running import ROOT, FileRun, Order, run_file
-from .verdict import MOST_SKIPS, Verdict, judge, summary, table
+from .verdict import MOST_SKIPS, PASSED, Verdict, judge, summary, table
 
 FILES = [
     "test_socket",
@@ -121,6 +121,7 @@ def environment(patched: bool = False) -> dict[str, str]:
 
 
 def main() -> int:
+    """Do what the command line says."""
     parser = argparse.ArgumentParser(prog="make test-cpython ARGS=", description="CPython's own tests, on fibers.")
     parser.add_argument("files", nargs="*", metavar="FILE", help="test_socket and so on (default: all that matter)")
     parser.add_argument("-j", type=int, default=2, metavar="N", dest="jobs", help="files at the same time (2)")
@@ -154,13 +155,19 @@ def main() -> int:
             text += f"\n  {result.outcome.upper()} {name}"
             if options.verbose:
                 text += "\n    " + "\n    ".join(result.detail.strip().splitlines()[-options.verbose * 14 :])
+        if options.skipped:
+            passing = [name for name in known if (found := run.results.get(name)) and found.outcome in PASSED]
+            text += "".join(f"\n  PASSES {name}: its line in skips.txt can go" for name in passing)
         if len(verdict.failed) > MOST_SHOWN:
             text += f"\n  … and {len(verdict.failed) - MOST_SHOWN} more; what the processes said is in {kept.folder}"
         print(text, flush=True)
         return verdict
 
+    files = shipped(options.files or list(FILES))
+    if options.files and len(files) < len(options.files):
+        parser.error("name files that this interpreter has, such as test_socket")
     with ThreadPoolExecutor(options.jobs) as pool:
-        verdicts = list(pool.map(examine, shipped(options.files or list(FILES))))
+        verdicts = list(pool.map(examine, files))
     if options.plain:
         return 0
     print("", table(verdicts), "", summary(verdicts, version), sep="\n")
