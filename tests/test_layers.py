@@ -244,6 +244,7 @@ FLOORS = [
             "patch/names",
             "patch/internals",
             "patch/existing",
+            "patch/ending",
             "patch/logs",
             "patch/verify",
             "patch/plugins",

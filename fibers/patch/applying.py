@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from . import existing, handles, internals, logs, names, plugins, processes, threads
+from . import ending, existing, handles, internals, logs, names, plugins, processes, threads
 from .journal import Journal
 from .originals import STANDARD, find, find_now, module, split
 from .table import ALIASES, GROUPS, METHODS, NAMES
@@ -99,6 +99,7 @@ def _apply(new: frozenset[str], journal: Journal) -> None:
         threads.take_main(journal)
         handles.take_main(journal)
         logs.defer(journal)
+        ending.take_over(journal)
     if "locks" in new:
         existing.replace(journal)
     plugins.apply(journal)

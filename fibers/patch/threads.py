@@ -7,15 +7,11 @@ Where is a new thread a fiber? In the main thread and in a FiberThread, which ha
 live. Any other thread (a worker of `to_thread`, one that was started before) may end at any time, and what it starts is
 meant to live on: there a thread is a thread. `NativeThread` is one everywhere.
 
-The end of the interpreter. Threads that are no daemons are waited for, as ever. Daemons are not, and nothing of them runs
-any more: neither do their `finally` blocks. A fiber that is a daemon is therefore buried (core/endings.py), not cancelled.
-
 Any thread can be joined by a fiber, which must not block its own thread meanwhile. So of threads of the system's, too, and
 of the main thread, the end is told by a lock of ours.
 """
 
 import _thread
-import atexit
 import sys
 import threading
 from collections.abc import Callable
@@ -25,10 +21,10 @@ from typing import Any, Final
 
 from greenlet import GreenletExit
 
-from ..core.endings import bury, end_of
+from ..core.endings import end_of
 from ..core.fiber import Fiber
 from ..core.runtime import spawn
-from ..core.scheduler import get_scheduler, state
+from ..core.scheduler import get_scheduler
 from ..errors import Cancelled, FiberKilled
 from ..threads.fiber_thread import FiberThread
 from .idents import get_ident, heir, native_ident, thread_fiber
@@ -240,17 +236,3 @@ def init_dummy(self: Any) -> None:
 def _forget(ident: int, dummy: Any, fiber: Fiber[Any]) -> None:
     if threading._active.get(ident) is dummy:  # type: ignore[attr-defined]
         del threading._active[ident]  # type: ignore[attr-defined]
-
-
-def _leave_daemons() -> None:
-    """The interpreter ends; who was waited for is done."""
-    scheduler = state.scheduler
-    if scheduler is None or scheduler.closed:
-        return
-    for fiber in list(living):
-        if fiber.scheduler is scheduler and not fiber.done():
-            scheduler.fibers.discard(fiber)
-            bury(fiber, Cancelled("the interpreter ends, and it is a daemon"))
-
-
-atexit.register(_leave_daemons)

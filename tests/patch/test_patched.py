@@ -298,12 +298,23 @@ def test_locks_queues_and_logging_are_safe_between_threads_and_fibers() -> None:
     run(NATIVE)
 
 
-END = """
+EARLY = """
 import atexit
-atexit.register(print, "exit")
+@atexit.register  # before there is anything of ours: it is called last
+def end():
+    items.put("works")
+    items.put(None)
+    done.wait()
+    print("exit")
+"""
+END = """
+items, done = queue.Queue(), threading.Event()
 
 def daemon():
     try:
+        for item in iter(items.get, None):
+            print("a daemon still", item)
+            done.set()
         time.sleep(100)
     finally:
         print("a daemon was unwound")
@@ -320,8 +331,8 @@ threading.Thread(target=last).start()
 
 @once
 def test_at_the_end_threads_are_waited_for_and_daemons_are_left() -> None:
-    child = run_python("-c", BEGIN + END + "\nprint('main is over')\n")
-    assert (child.stdout, child.stderr) == ("main is over\nwaited for\nalso\nexit\n", "")
+    child = run_python("-c", EARLY + BEGIN + END + "\nprint('main is over')\n")
+    assert (child.stdout, child.stderr) == ("main is over\nwaited for\nalso\na daemon still works\nexit\n", "")
 
 
 FORK = """
