@@ -7,7 +7,7 @@ from support.process import ROOT
 from support.readme import read
 from test_readme import run_programs
 
-PAGES = [ROOT / "docs" / f"{name}.md" for name in ("concurrency", "http", "servers")]
+PAGES = [ROOT / "docs" / f"{name}.md" for name in ("concurrency", "http", "patching", "servers")]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

@@ -2,14 +2,16 @@
 
 `threading` waits for all that are no daemons; that goes by itself. Then the functions of `atexit` are called, the last
 registered first, and daemons go on running meanwhile: `multiprocessing` flushes its queues so. Only then is nothing of a
-daemon run any more, neither its `finally` blocks. So what ends fibers has to come after all other exit functions, whenever
-those were registered: ours, which is called among them, calls those that are left itself. And fibers that are daemons are
-*buried* (core/endings.py), not cancelled.
+daemon run any more, neither its `finally` blocks. So what ends fibers has to come after the other exit functions: it is
+registered when the program is patched, and before those of the standard library that need daemons, wherever they were
+imported earlier: these are registered anew. What else was registered before the patch is called after the end of fibers.
+And fibers that are daemons are *buried* (core/endings.py), not cancelled.
 """
 
 import atexit
 import sys
-from typing import Final
+import weakref
+from typing import Any, Final
 
 from ..core import lifecycle
 from ..core.endings import bury
@@ -30,9 +32,6 @@ class _Once:
 
 _end: Final = _Once()
 
-#: Up to here, exit functions that are called from an exit function are not called again. (It is so by looking: no promise.)
-_NESTS: Final = sys.version_info < (3, 14)
-
 
 def take_over(journal: Journal) -> None:
     """End the main thread's fibers after all else, in place of `lifecycle`."""
@@ -40,14 +39,24 @@ def take_over(journal: Journal) -> None:
     journal.record(atexit.register, lifecycle._at_exit)
     atexit.register(_at_exit)
     journal.record(atexit.unregister, _at_exit)
+    finalize: Any = weakref.finalize
+    if finalize._registered_with_atexit:
+        _anew(finalize._exitfunc)
+    processes = sys.modules.get("multiprocessing.util")
+    if processes is not None:
+        _anew(processes._exit_function)
+
+
+def _anew(function: Any) -> None:
+    """Have an exit function that is registered called before ours."""
+    atexit.unregister(function)
+    atexit.register(function)
 
 
 def _at_exit() -> None:
     if _end.begun:
         return
     _end.begun = True
-    if _NESTS:
-        atexit._run_exitfuncs()
     _leave_daemons()
     lifecycle._at_exit()
 

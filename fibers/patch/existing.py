@@ -20,12 +20,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import BuiltinMethodType, CellType, FunctionType, MemberDescriptorType, ModuleType
+from types import BuiltinMethodType, CellType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any, Final
 
 from ..core.local import Local
 from ..sync.simplequeue import SimpleQueue
-from .journal import Journal
+from .journal import Journal, put
 from .locks import Lock, RLock
 from .names import is_ours
 
@@ -169,10 +169,19 @@ def _owners(dicts: list[dict[Any, Any]]) -> dict[int, Any]:
                 if id(referent) in wanted and type(referent) is dict:
                     owners[id(referent)] = each
         elif type(each) not in (dict, list, tuple):
-            namespace = getattr(each, "__dict__", None)
+            namespace = namespace_of(each)
             if id(namespace) in wanted:
                 owners[id(namespace)] = each
     return owners
+
+
+def namespace_of(thing: Any) -> Any:
+    """Its `__dict__`, or None; without asking code of its own, as a proxy has it."""
+    for kind in type(thing).__mro__:
+        descriptor = vars(kind).get("__dict__")
+        if type(descriptor) is GetSetDescriptorType:
+            return descriptor.__get__(thing)
+    return vars(thing) if isinstance(thing, ModuleType) else None
 
 
 def _note(holder: Any, owner: Any, known: dict[int, _Held], done: set[tuple[int, Any]]) -> None:
@@ -214,14 +223,14 @@ def _places(holder: Any, owner: Any) -> Iterator[tuple[tuple[int, Any], Any, Set
     """The places in a holder that can be changed: what tells them from others, what is there, and how it is changed."""
     if isinstance(owner, type):
         for name, value in list(vars(owner).items()):
-            yield (id(owner), name), value, partial(setattr, owner, name)
+            yield (id(owner), name), value, partial(put, owner, name)
     elif type(holder) is dict or type(holder) is list:
         for key, value in list(holder.items() if type(holder) is dict else enumerate(holder)):
             yield (id(holder), key), value, partial(holder.__setitem__, key)
     elif type(holder) is CellType:
         yield (id(holder), None), holder.cell_contents, partial(setattr, holder, "cell_contents")
     elif not isinstance(holder, ModuleType | FunctionType):
-        namespace = getattr(holder, "__dict__", None)
+        namespace = namespace_of(holder)
         if type(namespace) is dict:
             yield from _places(namespace, namespace)
         for kind in type(holder).__mro__:

@@ -28,12 +28,16 @@ _COPIES: Final[dict[int, Any]] = {id(standard): module(name) for name, standard 
 _COPIES[id(threading.Thread)] = NativeThread
 
 
+class _Originals(dict[int, Any]):
+    """By the id of what came in their place. (A class of its own tells `verify` whose it is.)"""
+
+
 def detach(journal: Journal, replaced: Iterable[tuple[Any, Any]]) -> None:
     """Have our modules hold the copies, also those that are imported later. `replaced`: old, and new in its place.
 
     (Of the new things, what is of use without a patch, as `Local`, is theirs anyhow.)
     """
-    originals = {id(new): old for old, new in replaced if str(new.__module__).startswith(f"{__package__}.")}
+    originals = _Originals({id(new): old for old, new in replaced if str(new.__module__).startswith(f"{__package__}.")})
     for name, each in list(sys.modules.items()):
         if isinstance(each, ModuleType) and is_ours(name):
             _detach(journal, each, {})

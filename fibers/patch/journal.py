@@ -28,7 +28,7 @@ class Journal:
     def set_attribute(self, owner: Any, name: str, value: Any) -> None:
         """`owner.name = value`. Remembered is what `owner` itself holds, not what it inherits."""
         self.record(_restore_attribute, owner, name, vars(owner).get(name, _MISSING))
-        setattr(owner, name, value)
+        put(owner, name, value)
 
     def move_to(self, other: "Journal") -> None:
         """Have `other` remember what this one does, if that one keeps anything; and record no more."""
@@ -52,7 +52,17 @@ def _restore_item(mapping: dict[Any, Any], key: Any, value: Any) -> None:
 
 
 def _restore_attribute(owner: Any, name: str, value: Any) -> None:
-    if value is _MISSING:
+    if value is not _MISSING:
+        put(owner, name, value)
+    elif isinstance(owner, type):
+        type.__delattr__(owner, name)
+    else:
         delattr(owner, name)
+
+
+def put(owner: Any, name: str, value: Any) -> None:
+    """`setattr`. A metaclass is not asked: some allow no changes."""
+    if isinstance(owner, type):
+        type.__setattr__(owner, name, value)
     else:
         setattr(owner, name, value)

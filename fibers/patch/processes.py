@@ -98,7 +98,8 @@ def _await(pid: int, options: int) -> None:
 # -- fork -----------------------------------------------------------------------------------------------------------
 
 
-_saved: Final[list[tuple[int, Any, Any]]] = []
+#: While a fork is under way: the number of the thread, the two Threads, and who went by that number before.
+_saved: Final[list[tuple[int, Any, Any, Any]]] = []
 
 
 def before_fork() -> None:
@@ -108,7 +109,7 @@ def before_fork() -> None:
         return
     here, active = native_ident(), threading._active  # type: ignore[attr-defined]
     mine = active.pop(id(me), None)
-    _saved.append((here, active.pop(here, None), mine))
+    _saved.append((here, active.pop(here, None), mine, heir.fiber))
     if mine is not None:  # else `threading` makes a new main thread of what it has never heard of
         active[here] = mine
     heir.fiber = me
@@ -118,8 +119,8 @@ def after_fork_in_parent() -> None:
     """It goes by its own number again."""
     if not _saved:
         return
-    here, thread, mine = _saved.pop()
-    me, heir.fiber = heir.fiber, None
+    here, thread, mine, earlier = _saved.pop()
+    me, heir.fiber = heir.fiber, earlier
     active = threading._active  # type: ignore[attr-defined]
     if mine is not None:
         active[id(me)] = mine

@@ -6,6 +6,7 @@ be told to leave alone.
 """
 
 from collections.abc import Mapping
+from operator import index
 from typing import Any, Final
 
 from ..core.local import Local
@@ -19,16 +20,20 @@ from .idents import get_ident
 from .locks import Lock, RLock
 from .originals import STANDARD, module, split
 
+#: Seconds: more are refused by the standard call.
+_MAX: Final = 2**63 / 1e9
 _block: Final[Any] = module("time").sleep
 
 
 def sleep(seconds: float, /) -> None:
     """As `time.sleep`."""
+    if not isinstance(seconds, int | float) and hasattr(seconds, "__index__"):
+        seconds = index(seconds)
     scheduler = state.scheduler
     if (
         (scheduler is not None and scheduler.current is None)
         or not isinstance(seconds, int | float)
-        or not seconds >= 0
+        or not 0 <= seconds <= _MAX
     ):
         _block(seconds)  # inside the runtime, where nothing may wait; or an error, or a number of another kind
     elif seconds:

@@ -9,7 +9,18 @@ import gc
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import BuiltinMethodType, CellType, FunctionType, ModuleType
+from types import (
+    BuiltinMethodType,
+    CellType,
+    ClassMethodDescriptorType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    MethodWrapperType,
+    ModuleType,
+    WrapperDescriptorType,
+)
 from typing import Any, Final
 
 from . import existing
@@ -20,6 +31,11 @@ from .threads import Sentinel
 #: Names and originals, by the id of the original.
 Replaced = Mapping[int, tuple[str, Any]]
 
+#: What a C type consists of.
+_PARTS: Final = (
+    BuiltinMethodType, ClassMethodDescriptorType, GetSetDescriptorType, MemberDescriptorType, MethodDescriptorType,
+    MethodWrapperType, WrapperDescriptorType,
+)  # fmt: skip
 #: A hook, which nobody waits in.
 _HARMLESS: Final = {"threading.excepthook"}
 
@@ -64,7 +80,9 @@ def _is_own(holder: Any, originals: list[Any]) -> bool:
         if isinstance(name, str) and name in STANDARD and vars(STANDARD[name]) is not holder:
             return True  # one of our copies, or the one that CPython keeps of a module in C
         return is_ours(str(name)) or is_ours(str(holder.get("__module__")))
-    return is_ours(str(getattr(type(holder), "__module__", ""))) or is_ours(str(getattr(holder, "__module__", "")))
+    return is_ours(str(type(holder).__module__)) or (
+        isinstance(holder, type | FunctionType) and is_ours(str(holder.__module__))
+    )
 
 
 def _is_part(holder: Any, value: Any) -> bool:
@@ -73,11 +91,10 @@ def _is_part(holder: Any, value: Any) -> bool:
         return True  # the inside of a module in C
     if not isinstance(value, type):
         return False
-    if isinstance(holder, value | type) or value in (
-        getattr(holder, "__objclass__", 0),
-        getattr(holder, "__self__", 0),
-    ):
+    if issubclass(type(holder), value | type):
         return True  # instances and derived classes are looked at for themselves
+    if type(holder) in _PARTS:
+        return getattr(holder, "__objclass__", None) is value or getattr(holder, "__self__", None) is value
     if type(holder) is tuple:
         return all(isinstance(each, type) for each in holder)  # bases, or an order of them
     return type(holder) is dict and not any(each is value for each in holder.values())
@@ -96,7 +113,7 @@ def _where(holder: Any, value: Any) -> str | None:
         if "__name__" in holder and "__builtins__" in holder:
             return f"{keys[0]} in module {holder['__name__']}"
         for owner in owners:
-            if getattr(owner, "__dict__", None) is holder:
+            if existing.namespace_of(owner) is holder:
                 return f"{keys[0]} of {_short(owner)}"
         return f"in a dict, under {', '.join(map(repr, keys)) or 'as a key'}"
     return f"in {_short(holder)}"

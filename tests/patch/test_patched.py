@@ -131,6 +131,17 @@ with ThreadPoolExecutor(4) as executor:
     gate = threading.Barrier(4)
     assert sorted(executor.map(lambda number: gate.wait() * 0 + number, range(4))) == [0, 1, 2, 3]
 
+# A loop that is always served lets others run, too.
+stop = []
+def spins(look):
+    def function():
+        while not stop:
+            look()
+        stop.clear()
+    return function
+for look in (lambda: select.select([], [right], [], 1), lambda: select.select([], [], [], 0)):
+    in_threads(spins(look), lambda: (time.sleep(0.01), stop.append(1)))
+
 # A large write to a pipe that somebody reads.
 data = os.urandom(300_000)
 def reads():
@@ -371,6 +382,13 @@ in_threads(lambda: forked(alone(threading.current_thread())))
 assert other.is_alive() and threading.get_ident() == threading.main_thread().ident
 gate.set()
 other.join()
+
+def again():
+    "In a child whose main thread is a fiber, another one forks, and that one is none the worse for it."
+    main = threading.main_thread()
+    in_threads(lambda: forked(alone(threading.current_thread())))
+    assert threading.current_thread() is main and threading.get_ident() == main.ident
+in_threads(lambda: forked(again))
 
 def in_child_that_ends_by_itself():
     pid = os.fork()
