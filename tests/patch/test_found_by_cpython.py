@@ -128,13 +128,35 @@ else: raise AssertionError("a bad name")
 print("ok", end="")
 """
 
+#: Exit functions are called once, the last first; one that forks goes on in the child.
+EXITS = """
+import atexit, os, sys
 
-@pytest.mark.parametrize("name", ["joins", "asking", "objects"])
+@atexit.register
+def first():
+    sys.stdout.write("first\\n")
+
+def forking():
+    pid = os.fork()
+    if pid:
+        assert os.waitpid(pid, 0) == (pid, 0)
+        sys.stdout.write("parent\\n")
+atexit.register(forking)
+
+def never():
+    raise AssertionError
+atexit.register(never)
+atexit.unregister(never)
+"""
+
+
+@pytest.mark.parametrize("name", ["joins", "asking", "objects", "exits"])
 def test_programs_that_check_themselves(name: str, tmp_path: Path) -> None:
     program, printed = {
         "joins": (JOINS, "end of main\na fiber saw the end\na thread saw the end"),
         "asking": (ASKING, "ok"),
         "objects": (OBJECTS, "ok"),
+        "exits": (EXITS, "first\nparent\nfirst"),
     }[name]
     path = tmp_path / f"{name}.py"
     path.write_text(program)

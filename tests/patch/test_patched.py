@@ -410,6 +410,7 @@ def double(number):
     time.sleep(0.01)
     return 2 * number
 
+log = []
 if __name__ == "__main__":
     context = multiprocessing.get_context(METHOD)
     items = context.Queue()
@@ -419,6 +420,9 @@ if __name__ == "__main__":
     assert items.get(timeout=30) == "hello" and process.exitcode == 0
     items.close()
     items.join_thread()
+    ours, theirs = multiprocessing.Pipe()  # sockets, whose numbers are handed on
+    in_threads(lambda: ours.send("a") or theirs.send(theirs.recv()), lambda: log.append(ours.recv()))
+    assert log == ["a"]
     if METHOD == "fork":
         with context.Pool(2) as pool:
             assert pool.map(double, range(10)) == [2 * number for number in range(10)]
