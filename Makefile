@@ -26,7 +26,7 @@ TESTED := PYTHONPATH=tests $(PY) -m support.tested
 .DELETE_ON_ERROR:
 .PHONY: help test pytest lint format types examples test-backends test-other-backends test-checked test-fake-kqueue \
   tested matrix soak fuzz demo bench bench-backends bench-http bench-hostile test-asyncio test-gevent test-integration \
-  clean
+  test-cpython clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,13 @@ test-fake-kqueue: $(VENV)/.ready-dev ## the whole suite on the kqueue loop, over
 
 test-asyncio: $(VENV)/.ready-dev ## CPython's own tests of asyncio, on the loop of fibers.asyncio (ARGS="test_streams", ARGS=--plain)
 	@PYTHONPATH=tests $(PY) -m support.asyncio_suite $(ARGS)
+
+test-cpython: ## CPython's own tests on fibers: not in "make test" (PYTHON=python3.13 ARGS="test_socket -v")
+	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') || exit 1; \
+	venv=.venv-$$version-cpython; \
+	$(MAKE) --no-print-directory --silent $$venv/.ready-base PYTHON=$(PYTHON) VENV=$$venv && \
+	$$venv/bin/python -m fibers pth install >/dev/null && \
+	PYTHONPATH=tests $$venv/bin/python -m cpython $(ARGS)
 
 tested: $(VENV)/.ready-dev ## fail if an event loop was left out (of the runs that FIBERS_TESTED=FILE kept a record of)
 	@$(TESTED) check

@@ -3,7 +3,8 @@
 Values die with their fiber, and carriers are pooled; so values cannot hang on a greenlet or a thread. Each fiber that uses
 a Local gets a *key*, an object that only the fiber holds and lets go of at its end. The values belong to the Local, under a
 weak reference to that key. So they are gone with the fiber, and with the Local, at once; and a value that refers to its
-Local is a cycle that the collector finds.
+Local is a cycle that the collector finds. They are looked up by the key's number, not by the reference: as the interpreter
+ends the collector clears weak references, and only then come the finalisers, which may well ask for a value.
 
 A thread has a key as well. It is that of its main fiber, so what was set before the thread had fibers is still there; and
 code inside the runtime (done-callbacks, finalisers that strike there) sees the values of the main fiber. Greenlets that a
@@ -11,36 +12,55 @@ fiber makes for itself are a part of it, and share its values. A fiber starts wi
 values that are inherited there are context variables.
 """
 
+from itertools import count
 from typing import Any, Final, NoReturn
 from weakref import ref
 
 from .scheduler import state
 
+_numbers: Final = count(1)
+
 
 class _Key:
     """Stands for a fiber, or for a thread. Dies with it."""
 
-    __slots__ = ("__weakref__", "ref")
+    __slots__ = ("__weakref__", "number")
 
     def __init__(self) -> None:
-        self.ref: Final = ref(self)
+        self.number: Final = next(_numbers)
+
+
+class _Watch(ref[_Key]):
+    """Knows whose values to let go."""
+
+    __slots__ = ("number",)
+
+    number: int
 
 
 class _Store:
     """The values of one Local: a dict for each key, and what to initialise new ones with."""
 
-    __slots__ = ("__weakref__", "_forget", "args", "kwargs", "values")
+    __slots__ = ("__weakref__", "_forget", "_watches", "args", "kwargs", "values")
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.args = args
         self.kwargs = kwargs
-        self.values: dict[ref[_Key], dict[str, Any]] = {}
+        self.values: dict[int, dict[str, Any]] = {}
+        self._watches: dict[int, _Watch] = {}
         self._forget = _Forget(self)
 
     def add(self, key: _Key) -> dict[str, Any]:
+        number = key.number
+        self._watches[number] = watch = _Watch(key, self._forget)
+        watch.number = number
         values: dict[str, Any] = {}
-        self.values[ref(key, self._forget)] = values
+        self.values[number] = values
         return values
+
+    def drop(self, number: int) -> None:
+        self._watches.pop(number, None)
+        self.values.pop(number, None)
 
 
 class _Forget:
@@ -51,10 +71,10 @@ class _Forget:
     def __init__(self, store: _Store) -> None:
         self._store = ref(store)
 
-    def __call__(self, dead: "ref[_Key]") -> None:
+    def __call__(self, dead: Any) -> None:
         store = self._store()
         if store is not None:
-            store.values.pop(dead, None)
+            store.drop(dead.number)
 
 
 def _key() -> _Key:
@@ -75,7 +95,7 @@ def _values(local: "Local") -> dict[str, Any]:
     """Those of the calling fiber. Its first use runs `__init__`."""
     store = _store_of(local)
     key = _key()
-    values: dict[str, Any] | None = store.values.get(key.ref)
+    values: dict[str, Any] | None = store.values.get(key.number)
     if values is None:
         values = store.add(key)
         initialise: Any = type(local).__init__
@@ -83,7 +103,7 @@ def _values(local: "Local") -> dict[str, Any]:
             try:
                 initialise(local, *store.args, **store.kwargs)
             except BaseException:
-                store.values.pop(key.ref, None)
+                store.drop(key.number)
                 raise
     return values
 

@@ -42,7 +42,6 @@ def create(
         raise ValueError("session can only be specified in client mode")
     if context.check_hostname and not server_hostname:
         raise ValueError("check_hostname requires server_hostname")
-    server_hostname = context._encode_hostname(server_hostname)
     self: Any = _take_over(cls, sock)
     try:
         self._context = context
@@ -50,7 +49,7 @@ def create(
         self._closed = False
         self._sslobj = None
         self.server_side = server_side
-        self.server_hostname = server_hostname
+        self.server_hostname = context._encode_hostname(server_hostname)  # a bad one ends both sockets, as ever
         self.do_handshake_on_connect = do_handshake_on_connect
         self.suppress_ragged_eofs = suppress_ragged_eofs
         self._connected = _is_connected(self)

@@ -86,6 +86,9 @@ def until(
                 raise
             if size and not direction.hangup and _short(result, size) and (state.shortcut is True or empty(state)):
                 direction.drained = seen
+            elif outcome is TIMED_OUT and seen == direction.drained:
+                # It worked without an edge: there is some room, less than a socket tells of. The next call tries first.
+                direction.edges += 1
             return result
     except Cancelled:
         surface(me)

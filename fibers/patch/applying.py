@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from . import ending, existing, internals, libraries, logs, names, plugins, processes
+from . import ending, existing, handles, internals, libraries, logs, names, plugins, processes, threads
 from .journal import Journal
 from .originals import STANDARD, find, find_now, module, split
 from .table import ALIASES, GROUPS, METHODS, NAMES
-from .threads import living
 from .verify import Escaped, escaped
 
 
@@ -97,6 +96,8 @@ def _apply(new: frozenset[str], journal: Journal) -> None:
                 journal.set_attribute(getattr(STANDARD[where], what), method, function)
     names.replace(journal, _patch.new)
     if "thread" in new:
+        threads.take_main(journal)
+        handles.take_main(journal)
         logs.defer(journal)
         ending.take_over(journal)
     if "locks" in new:
@@ -149,7 +150,7 @@ def applied(**which: bool) -> Iterator[None]:
 
 def _undo() -> None:
     """Take back what was patched."""
-    left = [fiber.name for fiber in living if not fiber.done()]
+    left = [fiber.name for fiber in threads.living if not fiber.done()]
     if left:
         raise RuntimeError(
             f"threads that are fibers have not ended: {', '.join(left)}; join them before the end of applied()"

@@ -22,18 +22,19 @@ from ..core.lifecycle import schedulers
 from ..core.scheduler import state
 from ..io.state import states
 from .originals import module
-from .waiting import blocking_mode, ready_now
+from .waiting import ready_now, would_wait
 
 _os: Final[Any] = module("os")
 
 
-def _may_wait(fd: Any) -> bool:
+def _may_wait(fd: Any, wrong_mode: int) -> bool:
     scheduler = state.scheduler
-    return (scheduler is None or scheduler.current is not None) and type(fd) is int and fd >= 0 and blocking_mode(fd)
+    may = (scheduler is None or scheduler.current is not None) and type(fd) is int and fd >= 0
+    return may and would_wait(fd, wrong_mode)
 
 
 def _await_readable(fd: Any) -> None:
-    if _may_wait(fd) and not ready_now(fd, POLLIN):
+    if _may_wait(fd, os.O_WRONLY) and not ready_now(fd, POLLIN):
         lowlevel.wait_readable(fd)
 
 
@@ -67,7 +68,7 @@ def _reading(call: Callable[..., Any], fd: int, what: Any) -> Any:
 
 def write(fd: int, data: Any, /) -> int:
     """As `os.write`."""
-    if not _may_wait(fd):
+    if not _may_wait(fd, os.O_RDONLY):
         try:
             return _os.write(fd, data)  # type: ignore[no-any-return]
         except BlockingIOError:
@@ -91,7 +92,7 @@ def write(fd: int, data: Any, /) -> int:
 
 def writev(fd: int, buffers: Any, /) -> int:
     """As `os.writev`."""
-    return write(fd, b"".join(buffers)) if _may_wait(fd) else _os.writev(fd, buffers)
+    return write(fd, b"".join(buffers)) if _may_wait(fd, os.O_RDONLY) else _os.writev(fd, buffers)
 
 
 # -- closing ----------------------------------------------------------------------------------------------------------

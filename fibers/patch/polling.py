@@ -2,37 +2,37 @@
 
 Each looks without waiting first, by the standard call, and only if nothing is ready does it wait in the loop (waiting.py).
 An epoll and a kqueue are files themselves, readable when something in them is ready: they are waited for as such, and what
-is registered in them stays registered. A call that does not wait gives way to the others once: loops that are always served,
-or that only look, are how non-blocking programs are written.
+is registered in them stays registered.
+
+A call that finds something ready, or is not to wait, lets the other fibers run once, as a system call lets other threads
+run: programs are written that ask in a loop until another thread has done its part.
 """
 
 import select as std
+from _thread import TIMEOUT_MAX
 from collections.abc import Callable
 from select import POLLIN, POLLOUT
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, TypeVar
 
-from ..core.runtime import yield_now
 from ..core.scheduler import state
+from .locks import give_way
 from .originals import module
 from .waiting import until_readable, wait_any
+
+T = TypeVar("T")
 
 _std: Final[Any] = module("select")
 _select: Final = _std.select
 _PRI: Final[int] = _std.POLLPRI
+
+#: What the standard `poll` and `epoll` can wait for: milliseconds in a C int.
+LONGEST_MS: Final = 2**31 - 1
 
 
 def _can_wait() -> bool:
     """Is this code that may wait in a loop? (Where it may not, the standard call blocks the thread, as it ever did.)"""
     scheduler = state.scheduler
     return scheduler is None or scheduler.current is not None
-
-
-def _give_way(found: Any) -> Any:
-    """A loop that is always served without waiting, or only ever looks, lets the others run."""
-    scheduler = state.scheduler
-    if scheduler is not None and scheduler.current is not None and scheduler.fibers:
-        yield_now()
-    return found
 
 
 class _Deadline:
@@ -48,6 +48,17 @@ class _Deadline:
         return None if self._end is None else max(0.0, self._end - self._clock())
 
 
+def _after_others(found: T) -> T:
+    """The result of a call that had no need to wait: returned when the others have run, whatever comes meanwhile."""
+    give_way()
+    return found
+
+
+def _finite(timeout: Any, longest: float) -> bool:
+    """May the call wait? Not with 0, nor with what is no timeout: then the standard call returns or raises at once."""
+    return timeout is None or (isinstance(timeout, int | float) and timeout != 0 and timeout <= longest)
+
+
 def _number(file: Any) -> int:
     return file if isinstance(file, int) else file.fileno()
 
@@ -56,13 +67,14 @@ def select(
     rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /
 ) -> tuple[list[Any], list[Any], list[Any]]:
     """As `select.select`."""
-    if not _can_wait() or (timeout is not None and not (isinstance(timeout, int | float) and timeout > 0)):
-        return _give_way(_select(rlist, wlist, xlist, timeout))  # type: ignore[no-any-return]
+    if (timeout is not None and not 0 < timeout <= TIMEOUT_MAX) or not _can_wait():
+        return _after_others(_select(rlist, wlist, xlist, timeout))  # type: ignore[no-any-return]
     end = _Deadline(timeout)
-    lists = [each if isinstance(each, list | tuple) else list(each) for each in (rlist, wlist, xlist)]
+    lists: Any = tuple(each if isinstance(each, list | tuple) else list(each) for each in (rlist, wlist, xlist))
     found: tuple[list[Any], list[Any], list[Any]] = _select(*lists, 0)
     if any(found):
-        return _give_way(found)  # type: ignore[no-any-return]
+        return _after_others(found)
+    lists = tuple(map(list, lists))  # what becomes of the caller's own meanwhile is nothing to the kernel, either
     while not any(found):
         files: dict[int, int] = {}
         for each, events in zip(lists, (POLLIN, POLLOUT, _PRI), strict=True):
@@ -76,18 +88,24 @@ def select(
     return found
 
 
+def poll() -> "Poll":
+    """As `select.poll`."""
+    return object.__new__(Poll)._take(_std.poll())
+
+
 class Poll:
-    """As what `select.poll()` returns."""
+    """As what `select.poll()` returns, and nothing else does."""
 
-    __slots__ = ("_busy", "_files", "_poll")
-
-    _busy: bool
-    _files: dict[int, int]
-    _poll: Any
+    __slots__ = ("_files", "_poll", "_polling")
 
     def __new__(cls) -> Self:
-        """As with the standard one, `select.poll()` makes it."""
-        raise TypeError("cannot create 'select.poll' instances: call select.poll()")
+        raise TypeError(f"cannot create '{cls.__module__}.{cls.__qualname__}' instances")
+
+    def _take(self, poll: Any) -> Self:
+        self._poll = poll
+        self._files: dict[int, int] = {}
+        self._polling = False
+        return self
 
     def register(self, fd: Any, eventmask: int = POLLIN | _PRI | POLLOUT, /) -> None:
         """As the standard one's."""
@@ -106,17 +124,15 @@ class Poll:
 
     def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
         """As the standard one's: milliseconds; None or negative: no limit."""
-        if self._busy:
+        if self._polling:
             raise RuntimeError("concurrent poll() invocation")
-        if timeout is not None and not (isinstance(timeout, int | float) and timeout <= _POLL_MAX and timeout):
-            return _give_way(self._poll.poll(timeout))  # type: ignore[no-any-return]
-        if not _can_wait():
-            return _give_way(self._poll.poll(timeout))  # type: ignore[no-any-return]
+        if not _finite(timeout, LONGEST_MS) or not _can_wait():
+            return _after_others(self._poll.poll(timeout))
         end = _Deadline(None if timeout is None or timeout < 0 else timeout / 1000)
         found: list[tuple[int, int]] = self._poll.poll(0)
         if found:
-            return _give_way(found)  # type: ignore[no-any-return]
-        self._busy = True
+            return _after_others(found)
+        self._polling = True
         try:
             while not found:
                 came = wait_any(dict(self._files), end.left(), self._in_thread)
@@ -124,7 +140,7 @@ class Poll:
                 if not came:
                     break
         finally:
-            self._busy = False
+            self._polling = False
         return found
 
     def _in_thread(self, seconds: float | None) -> Any:
@@ -132,19 +148,6 @@ class Poll:
         for fd, events in list(self._files.items()):
             look.register(fd, events)
         return look.poll(None if seconds is None else seconds * 1000)
-
-
-#: Milliseconds: what the standard one can wait at most (a C int).
-_POLL_MAX: Final = 2**31 - 1
-
-
-def poll() -> Poll:
-    """As `select.poll`."""
-    self = object.__new__(Poll)
-    self._busy = False
-    self._files = {}
-    self._poll = _std.poll()
-    return self
 
 
 class Epoll:
@@ -177,12 +180,12 @@ class Epoll:
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         """As the standard one's: seconds; None or negative: no limit."""
-        if (timeout is not None and not isinstance(timeout, int | float)) or timeout == 0 or not _can_wait():
-            return _give_way(self._epoll.poll(timeout, maxevents))  # type: ignore[no-any-return]
+        if not _finite(timeout, LONGEST_MS / 1000) or not _can_wait():
+            return _after_others(self._epoll.poll(timeout, maxevents))
         end = _Deadline(None if timeout is None or timeout < 0 else timeout)
         found: list[tuple[int, int]] = self._epoll.poll(0, maxevents)
         if found:
-            return _give_way(found)  # type: ignore[no-any-return]
+            return _after_others(found)
         while not found:
             came = until_readable(self.fileno(), end.left())
             found = self._epoll.poll(0, maxevents)
@@ -226,11 +229,11 @@ class Kqueue:
     def control(self, changelist: Any, maxevents: int, timeout: float | None = None, /) -> list[Any]:
         """As the standard one's: seconds; None: no limit."""
         if maxevents == 0 or timeout == 0 or (timeout is not None and timeout < 0) or not _can_wait():
-            return _give_way(self._kqueue.control(changelist, maxevents, timeout))  # type: ignore[no-any-return]
+            return _after_others(self._kqueue.control(changelist, maxevents, timeout))
         end = _Deadline(timeout)
         found: list[Any] = self._kqueue.control(changelist, maxevents, 0)
         if found:
-            return _give_way(found)  # type: ignore[no-any-return]
+            return _after_others(found)
         while not found:
             came = until_readable(self.fileno(), end.left())
             found = self._kqueue.control(None, maxevents, 0)

@@ -108,9 +108,9 @@ def before_fork() -> None:
     if me is None:
         return
     here, active = native_ident(), threading._active  # type: ignore[attr-defined]
-    _saved.append((here, active.get(here), active.get(id(me)), heir.fiber))
     mine = active.pop(id(me), None)
-    if mine is not None:
+    _saved.append((here, active.pop(here, None), mine, heir.fiber))
+    if mine is not None:  # else `threading` makes a new main thread of what it has never heard of
         active[here] = mine
     heir.fiber = me
 

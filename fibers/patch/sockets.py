@@ -39,11 +39,14 @@ def accept(self: Any) -> tuple[std.socket, Any]:
 
 
 def detach(self: Any) -> int:
-    """As `socket.detach`. The file is left in blocking mode if the socket had no timeout, as the standard one leaves it."""
-    state = states.get(id(self))
+    """As `socket.detach`. The fd is given away as the standard class does: blocking, if the socket has no timeout."""
+    state = states.get(id(self))  # without one, the fd is as it was made
     fd: int = our_socket.socket.detach(self)
     if fd >= 0 and state is not None and state.timeout is None:
-        os.set_blocking(fd, True)
+        try:
+            os.set_blocking(fd, True)
+        except OSError:
+            pass  # closed behind our back, which is no affair of this call
     return fd
 
 

@@ -48,16 +48,21 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
+def path() -> Path:
+    """Where the file is, or would be."""
+    return Path(sysconfig.get_path("purelib")) / NAME
+
+
 def run(options: argparse.Namespace) -> int:
     """The command itself."""
-    path = Path(sysconfig.get_path("purelib")) / NAME
+    file = path()
     try:
         if options.action == "install":
-            path.write_text(LINE)
+            file.write_text(LINE)
         elif options.action == "remove":
-            path.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
     except OSError as error:
-        print(f"python -m fibers pth: {path}: {error.strerror}", file=sys.stderr)
+        print(f"python -m fibers pth: {file}: {error.strerror}", file=sys.stderr)
         return 1
-    print(f"{path}: {'there' if path.exists() else 'not there'}")
+    print(f"{file}: {'there' if file.exists() else 'not there'}")
     return 0

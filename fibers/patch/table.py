@@ -42,6 +42,10 @@ def sleep(seconds: float, /) -> None:
         yield_now()
 
 
+class _Local(Local):
+    """As `threading.local`."""
+
+
 _THREAD: Final[dict[str, Any]] = {
     "_thread.start_new_thread": threads.start_new_thread,
     "_thread.allocate_lock": Lock,
@@ -49,7 +53,7 @@ _THREAD: Final[dict[str, Any]] = {
     "_thread.RLock": RLock,
     "_thread.get_ident": get_ident,
     "_thread._count": threads._count,
-    "_thread._local": Local,
+    "_thread._local": _Local,
     "_thread._set_sentinel": threads._set_sentinel,
     **handles.NAMES,
     "threading.excepthook": threads.excepthook,
@@ -73,6 +77,22 @@ _NAMES: Final[dict[str, dict[str, Any]]] = {
     "thread": {name: ours for name, ours in _THREAD.items() if hasattr(STANDARD[split(name)[0]], split(name)[1])},
     "time": {"time.sleep": sleep},
 }  # fmt: skip
+
+
+def _rename() -> None:
+    """Let what is ours bear the names of what it replaces: so it is shown, and pickled for a process that is not patched."""
+    here = __name__.rpartition(".")[0]
+    for replaced in _NAMES.values():
+        for name, ours in replaced.items():
+            where, what = split(name)
+            original = getattr(module(where), what)
+            # A type that replaces a function, too, is called as the type that it replaces.
+            if ours.__module__.startswith(here) and isinstance(ours, type) <= isinstance(original, type):
+                ours.__module__ = where
+                ours.__name__ = ours.__qualname__ = getattr(original, "__name__", what)
+
+
+_rename()
 
 #: Names that are replaced everywhere, by group.
 NAMES: Final[Mapping[str, Mapping[str, Any]]] = _NAMES

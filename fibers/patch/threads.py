@@ -6,6 +6,9 @@ That surface is small, and has been the same for years, while the inside of `Thr
 Where is a new thread a fiber? In the main thread and in a FiberThread, which have loops for it to live in as long as they
 live. Any other thread (a worker of `to_thread`, one that was started before) may end at any time, and what it starts is
 meant to live on: there a thread is a thread. `NativeThread` is one everywhere.
+
+Any thread can be joined by a fiber, which must not block its own thread meanwhile. So of threads of the system's, too, and
+of the main thread, the end is told by a lock of ours.
 """
 
 import _thread
@@ -25,6 +28,7 @@ from ..core.scheduler import get_scheduler
 from ..errors import Cancelled, FiberKilled
 from ..threads.fiber_thread import FiberThread
 from .idents import get_ident, heir, native_ident, thread_fiber
+from .journal import Journal
 from .locks import Lock
 
 _start: Final = _thread.start_new_thread
@@ -40,6 +44,10 @@ class NativeThread(threading.Thread):
 
 #: Those that live: the lock that is let go at the end of each, once `threading` has asked for one.
 living: Final[dict[Fiber[Any], "Sentinel | None"]] = {}
+
+
+#: Threads of the system's that were started here, by number, and the lock of each, up to CPython 3.12.
+native_living: Final[dict[int, "Sentinel | None"]] = {}
 
 
 #: From CPython 3.13 on: their handles (handles.py).
@@ -69,7 +77,7 @@ def start_new_thread(function: Callable[..., object], args: tuple[Any, ...], kwa
     if kwargs is not None and not isinstance(kwargs, dict):
         raise TypeError("optional 3rd arg must be a dictionary")
     if is_native(function):
-        return _start(function, args, kwargs or {})
+        return _start(_live_natively, (partial(function, *args, **kwargs or {}),))
     return id(start(function, args, kwargs or {}))
 
 
@@ -80,8 +88,10 @@ def _name(function: Any) -> str:
 
 def start(function: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Fiber[None]:
     """Start a fiber that is a thread. It begins with an empty context, as threads do. RuntimeError if there can be none."""
-    if get_scheduler().closed:
-        raise RuntimeError("can't start new thread at interpreter shutdown")
+    # In CPython 3.12, and only there, none is started from the moment on in which the main thread waits for the others.
+    ending: bool = sys.version_info[:2] == (3, 12) and threading._SHUTTING_DOWN
+    if ending or sys.is_finalizing() or get_scheduler().closed:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
     sys.audit("_thread.start_new_thread", function, args, kwargs)
     fiber: Fiber[None] = Context().run(spawn, _live, partial(function, *args, **kwargs), name=_name(function))
     living[fiber] = None
@@ -101,6 +111,17 @@ def _live(call: Callable[[], object]) -> None:
         sys.unraisablehook(_Unraisable(error, call))  # type: ignore[arg-type]
 
 
+def _live_natively(call: Callable[[], object]) -> None:
+    here = native_ident()
+    native_living[here] = None
+    try:
+        _live(call)
+    finally:
+        lock = native_living.pop(here, None)
+        if lock is not None and lock.locked():
+            lock.release()
+
+
 class _Unraisable:
     """What `sys.unraisablehook` is told."""
 
@@ -111,6 +132,8 @@ class _Unraisable:
         self.exc_value = error
         self.exc_traceback = error.__traceback__
         self.object = call.func
+        if sys.version_info >= (3, 13):
+            self.object, self.err_msg = None, f"{self.err_msg} {call.func!r}"
 
 
 def _ended(fiber: Fiber[Any]) -> None:
@@ -124,10 +147,27 @@ def _ended(fiber: Fiber[Any]) -> None:
 def _set_sentinel() -> Any:
     """As `_thread._set_sentinel`: a lock that is released when the calling thread is over."""
     me = thread_fiber()
-    if me is None or me not in living:
+    if me is not None and me in living:
+        lock = living[me] = Sentinel()
+    elif native_ident() in native_living:
+        lock = native_living[native_ident()] = Sentinel()
+    else:
         return _thread_set_sentinel()
-    lock = living[me] = Sentinel()
     return lock
+
+
+def take_main(journal: Journal) -> None:
+    """Give the main thread a lock of ours in place of the one that `threading` has made for it."""
+    main: Any = threading.main_thread()
+    if getattr(main, "_tstate_lock", None) is None:
+        return  # CPython 3.13: see handles.py
+    new = Sentinel()
+    new.acquire()
+    locks: set[Any] = threading._shutdown_locks  # type: ignore[attr-defined]
+    if main._tstate_lock in locks:
+        journal.record(locks.__ixor__, {main._tstate_lock, new})
+        locks ^= {main._tstate_lock, new}
+    journal.set_attribute(main, "_tstate_lock", new)
 
 
 class Sentinel(Lock):
@@ -135,14 +175,16 @@ class Sentinel(Lock):
 
     Whoever joins it takes and releases it. If that is interrupted, `threading` asks `locked()`, to know whether it has got
     the lock, and releases it then: a bug of its own, for the thread may hold it, and would count as over while it lives.
-    So whoever was interrupted is told that it is not locked.
+    So whoever was interrupted is told that it is not locked. And `threading` wants to see it free when somebody has joined,
+    while ours hands it from one who joins to the next: once the thread has let go of it, it never looks held again.
     """
 
-    __slots__ = ("_struck",)
+    __slots__ = ("_over", "_struck")
 
     def __init__(self) -> None:
         super().__init__()
         self._struck: int | None = None
+        self._over = False
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """As `Lock.acquire`."""
@@ -157,7 +199,16 @@ class Sentinel(Lock):
         if self._struck == get_ident():
             self._struck = None
             return False
-        return super().locked()
+        return not self._over and super().locked()
+
+    def release(self) -> None:
+        """As `Lock.release`. The first one is that of the thread itself."""
+        self._over = True
+        super().release()
+
+    def _at_fork_reinit(self) -> None:
+        self._over = False
+        super()._at_fork_reinit()
 
 
 _thread_set_sentinel: Final[Any] = getattr(_thread, "_set_sentinel", None)

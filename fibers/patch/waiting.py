@@ -10,6 +10,7 @@ the next. Where there is neither (or no fd is left for one), the call is made by
 import errno
 import os
 from collections.abc import Callable, Mapping
+from fcntl import F_GETFL, fcntl
 from select import POLLERR, POLLHUP, POLLIN, POLLOUT
 from typing import Any, Final
 
@@ -120,9 +121,12 @@ def ready_now(fd: int, events: int) -> int:
     return found[0][1] if found else 0
 
 
-def blocking_mode(fd: int) -> bool:
-    """Does a system call on the fd wait? False also if it is no open file."""
+def would_wait(fd: int, wrong_mode: int) -> bool:
+    """Does a system call on the fd wait where it must? Not if it is non-blocking, no open file, or open for the other
+    direction only (`wrong_mode`: O_RDONLY of one that is to be written, say): then the call itself says so.
+    """
     try:
-        return os.get_blocking(fd)
+        flags = fcntl(fd, F_GETFL)
     except OSError:
         return False
+    return not flags & os.O_NONBLOCK and flags & os.O_ACCMODE != wrong_mode

@@ -265,3 +265,24 @@ def test_end_after_a_hang_up_seen_while_nobody_waited() -> None:
         assert a.recv(100) == b"data"
         assert a.recv(100) == b""
         assert a.recv(100) == b""
+
+
+def test_room_that_no_edge_tells_of_is_used_at_once() -> None:
+    """The kernel tells of room in a socket when a third of it is free. A write that finds less, when its time is up, has
+    found some all the same; those that follow must not each wait for the end of their own time.
+    """
+    near, far = tcp_pair()
+    stats = get_scheduler().loop.stats
+    waited = 0
+
+    def fill() -> None:
+        nonlocal waited
+        while waited < 60:
+            before = stats.turns
+            near.sendmsg([b"a" * 512])
+            waited += stats.turns != before
+
+    with near, far:
+        near.settimeout(0.01)
+        with pytest.raises(TimeoutError):
+            fill()

@@ -415,3 +415,18 @@ first.join()
 """,
     )
     assert (ran.stdout, ran.stderr) == ("forked\nfinalised\n", "")
+
+
+def test_values_are_there_until_the_interpreter_has_ended() -> None:
+    """The collector clears weak references to all that goes, and then calls the finalisers."""
+    ended = run_python(
+        "-c",
+        "import fibers\n"
+        "class Late:\n"
+        "    def __del__(self):\n"
+        "        print(values.name)\n"
+        "values = fibers.Local()\n"
+        "values.name = 'still there'\n"
+        "late = Late()\n",
+    )
+    assert (ended.stdout, ended.stderr) == ("still there\n", "")
