@@ -155,10 +155,16 @@ def test_a_timeout_that_came_too_late_is_taken_back() -> None:
     timeout = gevent.Timeout(60)
     with timeout:
         gevent.spawn(came.set)
-        strike: Any = timeout._strike
-        gevent.spawn(lambda: get_scheduler().in_runtime(strike.expire, strike._timer))
+        gevent.spawn(_time_is_up, timeout)
         assert came.wait()  # woken first, and struck before it runs
     gevent.sleep(0.001)
+
+
+def _time_is_up(timeout: gevent.Timeout) -> None:
+    strike: Any = timeout._strike
+    scheduler = get_scheduler()
+    scheduler.loop.unschedule(strike._timer)
+    scheduler.in_runtime(strike.expire, strike._timer)
 
 
 def test_get_takes_seconds_or_a_timeout() -> None:

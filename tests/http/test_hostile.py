@@ -11,7 +11,7 @@ from support.process import run_python
 from support.scale import SCALE, scaled
 
 import fibers
-from fibers.eventloop import CHECKED
+from fibers.eventloop import BACKEND, CHECKED
 from fibers.http import Limits, Request, Response, Server, Settings
 from fibers.http.census import ACCEPTED, CLOSING, HEAD, RUNNING, WRITING
 
@@ -229,7 +229,7 @@ def test_a_handler_has_its_time(caplog: pytest.LogCaptureFixture) -> None:
     assert "has taken more than 0.02 seconds" in caplog.text
 
 
-@pytest.mark.skipif(CHECKED, reason="a checked loop looks at all that wait, in every turn")
+@pytest.mark.skipif(CHECKED or BACKEND in ("poll", "select"), reason="this loop looks at all that wait, in every turn")
 def test_the_time_of_others_is_theirs() -> None:
     """Processor time of a good client's requests, alone and beside hostile ones that have done their worst."""
 
