@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench import machine
+from bench import machine, marks
 from bench.echo.run import ROOT
 from fibers import info
 from fibers.backends import table
@@ -64,16 +64,12 @@ def markdown(kept: dict[str, Any]) -> str:
 
 def put(page: str, text: str) -> str:
     """A page with `text` between the two marks. Raises ValueError if it does not have each once, in this order."""
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in head + tail:
-        raise ValueError(f"the page must have {BEGIN} once, and {END} once behind it")
-    return f"{head}{begin}\n{text}\n{end}{tail}"
+    return marks.put(page, text, BEGIN, END)
 
 
 def taken(page: str) -> str:
     """What stands between the two marks."""
-    return page.partition(BEGIN)[2].partition(END)[0].strip("\n")
+    return marks.taken(page, BEGIN, END)
 
 
 def main() -> int:

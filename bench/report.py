@@ -124,9 +124,12 @@ def aligned(table: Sequence[Sequence[str]]) -> str:
 
 def markdown(results: Results) -> str:
     """For the README."""
-    parts = []
-    for table in tables(results):
-        lines = ["| " + " | ".join(cells) + " |" for cells in table]
-        lines.insert(1, "|---" + "|--:" * (len(table[0]) - 1) + "|")
-        parts.append("\n".join(lines))
+    parts = [piped(table) for table in tables(results)]
     return "\n\n".join([*parts, conditions(results) + "."])
+
+
+def piped(table: Sequence[Sequence[str]]) -> str:
+    """As Markdown: first column left, the others right."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in table]
+    lines.insert(1, "|---" + "|--:" * (len(table[0]) - 1) + "|")
+    return "\n".join(lines)

@@ -13,6 +13,7 @@ from hypothesis import settings
 from support import tested
 from support.loops import BY_NAME, OF_THIS_RUN, Kind
 from support.scale import DERANDOMISED, SCALE, SEED, scaled
+from support.servers import PostgreSQL, Redis
 
 import fibers
 import fibers.eventloop
@@ -138,3 +139,20 @@ def on_loop(loop_factory: Kind) -> Callable[..., Any]:
         return to_thread(lambda: fibers.run(main, *args, loop=loop_factory(clock)))
 
     return run
+
+
+# -- servers of other people -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    """A real Redis that lives until the last test has ended. A test that kills it starts it again."""
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgreSQL]:
+    """A real PostgreSQL, likewise."""
+    with PostgreSQL() as server:
+        yield server

@@ -105,7 +105,8 @@ def test_metadata_says_what_is_needed(metadata: Message) -> None:
     assert metadata["License-File"] == "LICENSE"
     needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert needed == ["greenlet>=3.5.3"]
-    assert set(metadata.get_all("Provides-Extra", [])) == {"bench", "test", "dev", "websocket"}
+    extras = {"bench", "bench-http", "test", "dev", "websocket", "gunicorn", "celery", "integration"}
+    assert set(metadata.get_all("Provides-Extra", [])) == extras
 
 
 def test_installed_package_runs_away_from_its_sources(installed: Path, metadata: Message, tmp_path: Path) -> None:

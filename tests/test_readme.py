@@ -3,14 +3,17 @@
 Programs marked `<!-- run: name -->` are written to files and run. Each server is started and serves while the
 other programs that name its port run; what they print is compared with the block marked `<!-- output: name
 -->` if the page has one. The text is changed in one case only: when another program of this machine holds the
-server's port, both sides get a free one. Of the console commands those run that only look: `python -m fibers
-info …`.
+server's port, or another run of these tests is about to, both sides get a free one. Of the console commands
+those run that only look: `python -m fibers info …`.
 """
 
+import fcntl
+import os
 import shlex
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,10 +56,11 @@ def run_programs(page: Page, folder: Path) -> None:
         written = port_of(page.programs[server])
         clients = [name for name in page.others if str(written) in page.programs[name]]
         assert clients, f"no program of the page talks to {server} on port {written}"
-        port = written if _free(written) else _free_port()
-        with _serving(_file(page, server, folder, written, port), port):
-            for client in clients:
-                _run(page, client, _file(page, client, folder, written, port))
+        with _reserved(written) as ours:
+            port = written if ours and _free(written) else _free_port()
+            with _serving(_file(page, server, folder, written, port), port):
+                for client in clients:
+                    _run(page, client, _file(page, client, folder, written, port))
         served.update(clients)
     for name in page.others:
         if name not in served:
@@ -120,6 +124,18 @@ def _wait_until_accepts(server: "subprocess.Popen[bytes]", port: int, complaints
             raise AssertionError(f"the server ended at once\n{complaints.read_text('utf-8')}") from None
         return
     raise AssertionError(f"the server did not accept on port {port} within {START_S:g} s")
+
+
+@contextmanager
+def _reserved(port: int) -> Iterator[bool]:
+    """Keep a port for this run, among the runs of these tests on this machine. Gives False if another one has it."""
+    with (Path(tempfile.gettempdir()) / f"fibers-readme-{os.getuid()}-{port}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def _free(port: int) -> bool:
@@ -204,6 +220,14 @@ def test_good_page_runs(tmp_path: Path) -> None:
 def test_taken_port_is_replaced_on_both_sides(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
+        run_programs(echo_page(port), tmp_path)
+    assert str(port) not in (tmp_path / "echo_client.py").read_text("utf-8")
+
+
+def test_port_that_another_run_keeps_is_replaced_too(tmp_path: Path) -> None:
+    port = _free_port()
+    with _reserved(port) as ours:
+        assert ours
         run_programs(echo_page(port), tmp_path)
     assert str(port) not in (tmp_path / "echo_client.py").read_text("utf-8")
 

@@ -34,7 +34,7 @@ def test_links_to_files_lead_somewhere(file: str) -> None:
     assert [link for link in links if link and not (ROOT / link).exists()] == []
 
 
-@pytest.mark.parametrize("script", [".ci/run", ".ci/debian.sh"])
+@pytest.mark.parametrize("script", [".ci/run", ".ci/debian.sh", ".ci/debian-bench-http.sh"])
 def test_scripts_are_executable_and_stop_at_the_first_fault(script: str) -> None:
     path = ROOT / script
     assert os.access(path, os.X_OK)
@@ -65,5 +65,7 @@ def test_every_file_ends_with_one_newline_and_holds_no_tab() -> None:
 
     folders = ["fibers", "tests", "bench", "examples"]
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    files += [ROOT / name for name in [*PAGES, "pyproject.toml", ".ci/run", ".ci/debian.sh"]]
+    files += [
+        ROOT / name for name in [*PAGES, "pyproject.toml", ".ci/run", ".ci/debian.sh", ".ci/debian-bench-http.sh"]
+    ]
     assert [str(path) for path in files if not sound(path)] == []

@@ -38,8 +38,14 @@ from .fiber import Cancellation, Fiber, Scope, cancelling
 from .fiber import as_timeout as as_timeout
 from .fiber import surface as surface
 from .fiber import surfaces as surfaces
-from .fiber import unsurface as unsurface
 from .scheduler import check_seconds, get_scheduler, state
+
+
+def unsurface(me: Fiber[Any], error: BaseException) -> None:
+    """The timeout that a call has got from `surface` is not passed on: the next call is to get it."""
+    scope = getattr(error, "scope", None)
+    if isinstance(error, TimeoutError) and scope is not None and scope._cancelled.told is not None:
+        scope._cancelled.told.discard(me)
 
 
 class _Left:

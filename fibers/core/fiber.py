@@ -22,11 +22,11 @@ nothing for this.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator
 from contextvars import Context
 from functools import partial
 from types import CodeType
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
 from greenlet import greenlet as Greenlet  # noqa: N812
@@ -144,13 +144,6 @@ def as_timeout(me: "Fiber[Any]", text: str = "timed out") -> TimeoutError | None
     error = TimeoutError(text)
     error.scope = scope  # type: ignore[attr-defined]
     return error
-
-
-def unsurface(me: "Fiber[Any]", error: BaseException) -> None:
-    """The timeout that a call has got from `surface` is not passed on: the next call is to get it."""
-    scope = getattr(error, "scope", None)
-    if isinstance(error, TimeoutError) and scope is not None and scope._cancelled.told is not None:
-        scope._cancelled.told.discard(me)
 
 
 def surface(me: "Fiber[Any]", text: str = "timed out") -> None:
@@ -406,6 +399,18 @@ class Fiber(Generic[T]):
         if not callable(fn):
             raise TypeError(f"add_done_callback() takes a function, not {fn!r}")
         self.scheduler.watch_end(self, fn)
+
+    #: How a coroutine waits for a fiber: `fibers.asyncio` puts this here.
+    awaiter: ClassVar[Callable[["Fiber[Any]"], Generator[Any, Any, Any]] | None] = None
+
+    def __await__(self) -> "Generator[Any, Any, T]":
+        """In a coroutine, `await fiber`: wait until it is done, as `result()` does in a fiber. See docs/asyncio.md.
+
+        Raises RuntimeError if `fibers.asyncio` has not been imported, or if the coroutine's loop holds up the fiber.
+        """
+        if Fiber.awaiter is None:
+            raise RuntimeError("to await a fiber takes the bridge to asyncio: import fibers.asyncio first")
+        return Fiber.awaiter(self)
 
     def __repr__(self) -> str:
         if self._done:

@@ -22,15 +22,16 @@ from .fiber import Fiber
 class Standby(ABC):
     """Base of what waits for a file without a fiber. It belongs to one thread, as a fiber does."""
 
-    __slots__ = ("deadline", "outcome")
+    __slots__ = ("outcome",)
 
     #: For the scheduler: there is no greenlet to switch to, as for a fiber that has not started; and this is no fiber.
     greenlet: Final = None
     stands_by: Final = True
+    #: For the loop. Who gives it a time has books of his own, and calls `stand_down`.
+    deadline: float = FOREVER
 
     def __init__(self) -> None:
         self.outcome: Outcome | None = None
-        self.deadline = FOREVER
 
     @abstractmethod
     def embody(self) -> Fiber[Any]:

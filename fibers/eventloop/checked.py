@@ -53,7 +53,7 @@ from .checks import (
     waiters_of,
 )
 from .clock import FOREVER
-from .contract import EventLoop, has_begun
+from .contract import EventLoop
 from .timers import Timer, TimerTarget
 from .turns import Direction, Handle
 from .waiter import Waiter
@@ -128,6 +128,9 @@ class CheckedLoop(EventLoop):
         self._check("turn")
         if self.phase is not OUTSIDE:
             raise ContractError("run nobody", f"a turn began while the loop was {self.phase}")
+        for post in [*self._posts]:
+            if post.ran:  # it was in question
+                self._posts.pop(post, None)
         self._due_posts = [*self._posts]
         made = self.stats.turns
         self._waiters = None
@@ -312,12 +315,13 @@ class CheckedLoop(EventLoop):
             return
         self._posts.pop(post, None)
         before, self.phase = self.phase, POSTED
-        post.ran = True  # no call stands between this and the function: a raising handler cannot part them
+        post.called, post.place = True, None  # no call stands between this and the function, nor in what follows it
         try:
             post.function(*post.args)
         except BaseException as error:
-            if not has_begun(post.function, error):
-                post.ran = False
+            traceback = error.__traceback__
+            if traceback is not None and traceback.tb_next is not None:  # perhaps it has not begun: see posts.py
+                post.place = traceback.tb_next
                 self._posts[post] = None
             raise
         finally:

@@ -14,11 +14,12 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Final, Protocol
 
 from ..errors import ContractError
 from .clock import FOREVER, Clock
+from .posts import has_begun
 from .timers import Timer, TimerTarget
 from .turns import Direction, Handle
 from .waiter import Waiter
@@ -158,13 +159,19 @@ class CheckedTarget:
 class CheckedPost:
     """What stands in the inbox for something posted."""
 
-    __slots__ = ("_judge", "args", "function", "ran")
+    __slots__ = ("_judge", "args", "called", "function", "place")
 
     def __init__(self, judge: Judge, function: Callable[..., None], args: tuple[object, ...]) -> None:
         self._judge = judge
         self.function = function
         self.args = args
-        self.ran = False
+        self.called = False
+        self.place: TracebackType | None = None  # where it raised
+
+    @property
+    def ran(self) -> bool:
+        """Has it begun?"""
+        return self.called and (self.place is None or has_begun(self.function, self.place))
 
     def __call__(self) -> None:
         self._judge.run_post(self)

@@ -16,8 +16,6 @@ and `release`, which any thread, signal handler or finaliser may call.
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from opcode import opmap
-from typing import Final
 
 from .clock import Clock
 from .timers import Timer, TimerTarget
@@ -132,37 +130,3 @@ class EventLoop(ABC):
 def throw(error: BaseException) -> None:
     """Raise an error. Posted to a loop, it makes a turn raise what could not come out of an earlier one."""
     raise error
-
-
-def run_posts(inbox: deque[tuple[Callable[..., None], tuple[object, ...]]]) -> None:
-    """Run what is in an inbox now, in order.
-
-    A signal handler may raise in here. What it strikes in the middle is over; what has not begun stays in the inbox. No
-    call stands between taking a post out and calling it, so the only place in question is the very start of its function.
-    """
-    for _ in range(len(inbox)):
-        post = inbox[0]
-        try:
-            del inbox[0]
-            post[0](*post[1])
-        except BaseException as error:
-            if not has_begun(post[0], error):
-                inbox.appendleft(post)
-            raise
-
-
-def has_begun(function: Callable[..., None], error: BaseException) -> bool:
-    """A function has raised, as seen by its caller: has it done anything? False: a handler has struck at its first step."""
-    ran = getattr(function, "ran", None)
-    if ran is not None:  # it knows itself
-        return bool(ran)
-    traceback = error.__traceback__
-    traceback = None if traceback is None else traceback.tb_next
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    if traceback is None or code is None or traceback.tb_frame.f_code is not code:
-        return True
-    return traceback.tb_lasti > code.co_code.index(RESUME)
-
-
-#: The instruction at which CPython looks for signals when a function starts. What may come before it does nothing.
-RESUME: Final = opmap["RESUME"]

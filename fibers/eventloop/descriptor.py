@@ -18,9 +18,9 @@ class Descriptor(Handle):
         nothing but the close of the file, are told by this one from now on.
         """
         super().__init__(fd, loop)
-        if earlier is not None and earlier.observed:
-            self.observed = True
-            self.reading.observers, self.writing.observers = earlier.reading.observers, earlier.writing.observers
+        if earlier is not None and earlier.observers:
+            successors = {earlier.reading: self.reading, earlier.writing: self.writing}
+            self.observers = {successors[each]: observers for each, observers in earlier.observers.items()}
         self.owned = False
         self.registered = 0  # interest bits that the kernel has
 
@@ -28,9 +28,9 @@ class Descriptor(Handle):
         """In a forked child: nobody waits, nothing is registered, anything may be ready."""
         self.owned = False
         self.registered = 0
-        self.observed = False
+        self.observers = None
         for direction in (self.reading, self.writing):
-            direction.waiter = direction.queue = direction.timer = direction.holder = direction.observers = None
+            direction.waiter = direction.queue = direction.timer = direction.holder = None
             direction.alarm = FOREVER
             direction.armed = False
             direction.edges += 1

@@ -26,11 +26,12 @@ from collections.abc import Callable
 from typing import Final
 
 from .clock import MONOTONIC, Clock
-from .contract import LoopStats, run_posts, throw
+from .contract import LoopStats
 from .libevent_base import LOOK, WAIT, Base
 from .libevent_binding import EV_PERSIST, EV_READ, VERSION
 from .libevent_files import LibeventDirection, LibeventFiles, LibeventHandle, loops
 from .libevent_timers import Group, LibeventTimers
+from .posts import run_posts, throw
 from .timers import Timer
 from .waiter import RETRY, Waiter
 from .waker import SignalWaker, Waker

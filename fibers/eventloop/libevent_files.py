@@ -40,8 +40,8 @@ class LibeventDirection(Direction):
 
     __slots__ = ("asked", "event")
 
-    def __init__(self, handle: Handle, interest: int, loop: Home) -> None:
-        super().__init__(handle, interest, loop)
+    def __init__(self, handle: Handle, loop: Home) -> None:
+        super().__init__(handle, loop)
         self.event: Event | None = None
         self.asked = False
         self.hangup = True
@@ -58,9 +58,10 @@ class LibeventHandle(Handle):
     def __init__(self, fd: int, loop: "LibeventFiles", siblings: "list[LibeventHandle]") -> None:
         self.fd = fd
         self.loop: LibeventFiles = loop
-        self.closed = self.observed = False
-        self.reading = LibeventDirection(self, READ, loop)
-        self.writing = LibeventDirection(self, WRITE, loop)
+        self.closed = False
+        self.observers = None
+        self.reading = LibeventDirection(self, loop)
+        self.writing = LibeventDirection(self, loop)
         self.siblings = siblings
         siblings.append(self)
 
@@ -73,10 +74,9 @@ class LibeventHandle(Handle):
 
     def forget_all(self) -> None:
         """In a forked child: nobody waits, and no event is ours to touch."""
-        self.observed = False
+        self.observers = None
         for direction in (self.reading, self.writing):
             direction.waiter = direction.queue = direction.timer = direction.holder = direction.event = None
-            direction.observers = None
             direction.alarm = FOREVER
             direction.asked = False
             direction.edges += 1

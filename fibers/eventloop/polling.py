@@ -26,10 +26,11 @@ from weakref import WeakSet
 
 from . import ownership
 from .clock import MONOTONIC, Clock
-from .contract import LoopStats, run_posts, throw
+from .contract import LoopStats
 from .descriptor import Descriptor
 from .lifetime import LifetimeFiles
 from .pollers import Poller
+from .posts import run_posts, throw
 from .timers import Timer, TimerWheel
 from .turns import READ
 from .waiter import CLOSED, RETRY, Waiter
@@ -164,7 +165,7 @@ class PollingLoop(LifetimeFiles):
         level = not poller.edge_triggered
         for fd, bits in events:
             handle = table.get(fd)
-            if level or handle is None or handle.observed:
+            if level or handle is None or handle.observers:
                 if not self._unusual(fd, bits, handle):
                     continue
                 assert handle is not None

@@ -58,6 +58,9 @@ class Observer(Protocol):
         """There was an edge, or the file was closed, or its registration changed: look again. In the loop's thread."""
 
 
+Observers = dict[Observer, None]
+
+
 class Calling:
     """The type of CALLING; see the module's text."""
 
@@ -88,29 +91,36 @@ class Direction:
         "handle",
         "hangup",
         "holder",
-        "interest",
         "loop",
-        "observers",
         "queue",
         "timer",
         "waiter",
     )
 
-    def __init__(self, handle: "Handle", interest: int, loop: Home | None) -> None:
+    def __init__(self, handle: "Handle", loop: Home | None) -> None:
         self.handle = handle
-        self.interest = interest
         self.loop = loop
         self.edges = 1
         self.drained = 0
         self.holder: Waiter | Calling | None = None
         self.waiter: Waiter | None = None  # the holder, while it waits for an edge
         self.queue: deque[Waiter] | None = None  # who waits for the turn
-        self.observers: dict[Observer, None] | None = None
         self.alarm = FOREVER  # the deadline of `timer`
         self.timer: Timer | None = None  # no later than the earliest deadline among waiter and queue
         self.armed = False  # the kernel will report the next edge; nothing to do before a wait
         self.closed = False
         self.hangup = False  # a hang-up or urgent data has been seen: a short read no longer proves "drained"
+
+    @property
+    def interest(self) -> int:
+        """READ or WRITE."""
+        return READ if self is self.handle.reading else WRITE
+
+    @property
+    def observers(self) -> Observers | None:
+        """Who wants to be told of its edges; None: nobody."""
+        observers = self.handle.observers
+        return None if observers is None else observers.get(self)
 
     def enqueue(self, waiter: Waiter) -> None:
         """Put a waiter behind the holder of the turn. It is woken when the turn has become its own."""
@@ -146,17 +156,20 @@ class Direction:
 
     def observe(self, observer: Observer) -> None:
         """Tell it of every edge from now on. The caller then makes sure that the direction is watched."""
-        if self.observers is None:
-            self.observers = {}
-        self.observers[observer] = None
-        self.handle.observed = True
+        handle = self.handle
+        if handle.observers is None:
+            handle.observers = {}
+        handle.observers.setdefault(self, {})[observer] = None
 
     def unobserve(self, observer: Observer) -> None:
         """Do not any more. May be done again."""
-        if not self.observers or self.observers.pop(observer, _ABSENT) is _ABSENT or self.observers:
+        ours, all = self.observers, self.handle.observers
+        if not ours or ours.pop(observer, _ABSENT) is _ABSENT or ours:
             return
-        handle = self.handle
-        handle.observed = bool(handle.reading.observers or handle.writing.observers)
+        if all is not None:
+            all.pop(self, None)
+            if not all:
+                self.handle.observers = None
         if self.waiter is None and self.loop is not None and not self.closed and not self.loop.closed:
             self.loop.unwatch(self)
 
@@ -231,15 +244,15 @@ class Handle:
     timer) can never hit the new one, nor a later file of the same number.
     """
 
-    __slots__ = ("closed", "fd", "loop", "observed", "reading", "writing")
+    __slots__ = ("closed", "fd", "loop", "observers", "reading", "writing")
 
     def __init__(self, fd: int, loop: Home | None) -> None:
         self.fd = fd
         self.loop = loop
         self.closed = False
-        self.observed = False  # in either direction
-        self.reading = Direction(self, READ, loop)
-        self.writing = Direction(self, WRITE, loop)
+        self.observers: dict[Direction, Observers] | None = None  # mostly there are none
+        self.reading = Direction(self, loop)
+        self.writing = Direction(self, loop)
 
     def pending(self) -> bool:
         """Does an operation that had to wait hold a turn here? (One that is only inside a system call does not count.)"""

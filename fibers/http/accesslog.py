@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from time import sleep as sleep_thread
 from time import time
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol
 from weakref import WeakSet
 
 from .exchange import Exchange
@@ -32,6 +32,21 @@ _log: Final = logging.getLogger("fibers.http")
 PAUSE: Final = 0.05
 #: Seconds given to the last lines when the log is closed.
 LAST_WORDS: Final = 5.0
+
+
+class RequestLog(Protocol):
+    """What a loop tells of each request. `AccessLog` is one; a server that embeds this one may have its own."""
+
+    dropped: int  # requests that are missing in it
+
+    def note(self, exchange: Exchange, server: tuple[str, int], seconds: float, number: int, gone: bool) -> None:
+        """A request has been answered, after `seconds`; as the connection's `number`th. Raises nothing.
+
+        `gone`: the client went before it had everything.
+        """
+
+    def flush(self) -> object:
+        """The loop has come to its end. In a worker thread; may block."""
 
 
 class AccessLog:
@@ -60,6 +75,7 @@ class AccessLog:
         self._starting = threading.Lock()
         self.dropped = 0
         self.written = 0
+        self.on_drop: Callable[[int], object] | None = None  # told of `dropped`, in the thread that drops
         if self._path is not None:
             self._fd = _open(self._path)
         _logs.add(self)
@@ -68,11 +84,16 @@ class AccessLog:
         """A request has been answered. Never waits."""
         queue = self._queue
         if len(queue) >= self._capacity or self._closing:
-            self.dropped += 1
+            self._drop(1)
             return
         queue.append(Record(exchange, server, time(), seconds, number, gone))
         if self._sleeps or self._thread is None:
             self._wake()
+
+    def _drop(self, count: int) -> None:
+        self.dropped += count
+        if self.on_drop is not None:
+            self.on_drop(self.dropped)
 
     def _wake(self) -> None:
         if self._thread is None:
@@ -96,7 +117,7 @@ class AccessLog:
             if lines:
                 failing = not self._write(lines)
                 if failing:
-                    self.dropped += records
+                    self._drop(records)
                     sleep_thread(PAUSE)
                 else:
                     self.written += records
@@ -172,6 +193,7 @@ class AccessLog:
         self._thread, self._sleeps = None, False
         self._reopen = True
         self.dropped = self.written = 0
+        self.on_drop = None
 
     def __repr__(self) -> str:
         return f"<AccessLog, {self.written} written, {self.dropped} dropped>"

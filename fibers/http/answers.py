@@ -13,7 +13,7 @@
 import json
 import mimetypes
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from email.utils import formatdate, parsedate_to_datetime
 from stat import S_ISREG
 from typing import Any, Final
@@ -28,14 +28,24 @@ TEXT: Final = "text/plain; charset=utf-8"
 class Response:
     """A status, fields and a body: text, bytes, an iterable of either, or (as dict or list) JSON.
 
-    `content_type` goes by the body where it is not given. Raises ValueError for a status that is none.
+    `headers` are pairs of names and values, or a mapping. `content_type` goes by the body where it is not given. Raises
+    ValueError for a status that is none, TypeError for fields that are no pairs of text.
     """
 
     def __init__(
-        self, body: Any = b"", status: int | str = 200, headers: Fields = (), content_type: str | None = None
+        self,
+        body: Any = b"",
+        status: int | str = 200,
+        headers: Fields | Mapping[str, str] = (),
+        content_type: str | None = None,
     ) -> None:
         self.status = status_line(status) if isinstance(status, int) else status
-        self.headers = list(headers)
+        self.headers = list(headers.items() if isinstance(headers, Mapping) else headers)
+        for field in self.headers:
+            if not (isinstance(field, tuple) and len(field) == 2 and all(isinstance(part, str) for part in field)):
+                raise TypeError(
+                    f"headers={headers!r}: pairs of names and values are needed, or a dict of them, all text"
+                )
         if isinstance(body, str):
             body, kind = body.encode(), TEXT
         elif isinstance(body, dict | list):
@@ -43,7 +53,7 @@ class Response:
         else:
             kind = "application/octet-stream"
         self.body: Any = bytes(body) if isinstance(body, bytearray | memoryview) else body
-        if body != b"" and not any(name.lower() == "content-type" for name, _ in headers):
+        if body != b"" and not any(name.lower() == "content-type" for name, _ in self.headers):
             self.headers.insert(0, ("Content-Type", content_type or kind))
 
     def send(self, exchange: Exchange) -> None:
@@ -69,7 +79,9 @@ class File(Response):
     A missing one is a 404. The path is the program's: see that no client can make it up.
     """
 
-    def __init__(self, path: str | os.PathLike[str], headers: Fields = (), content_type: str | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], headers: Fields | Mapping[str, str] = (), content_type: str | None = None
+    ) -> None:
         super().__init__(b"", 200, headers)
         self.path = os.fspath(path)
         self._type = content_type or mimetypes.guess_type(self.path)[0] or "application/octet-stream"

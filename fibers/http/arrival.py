@@ -4,6 +4,7 @@ It has the time of a first request, and waits as everything waits here: without 
 """
 
 import logging
+from sys import intern
 from typing import Any, Final
 
 from ..io.operations import recv_now
@@ -39,7 +40,12 @@ class Arrival(Line):
             if proxied is not None:
                 self._data = bytes(self._data[proxied.size :])
                 if proxied.client is not None:
-                    self._host, self._port = proxied.client, proxied.port
+                    crowding = self._hub.crowding
+                    if crowding is not None and not crowding.admit(proxied.client, proxied.port):
+                        _log.info("closed a connection of %s, which has too many", proxied.client)
+                        self.drop()
+                        return False
+                    self._host, self._port = intern(proxied.client), proxied.port
                 self._new = False
                 return True
             received = recv_now(self.sock, RECEIVE)

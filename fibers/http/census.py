@@ -70,9 +70,9 @@ class Census:
         here.leave(member)
         here.enter(member)
 
-    def leave(self, member: Member) -> None:
-        """It is closed. A second call does nothing."""
-        self._states[member.state].leave(member)
+    def leave(self, member: Member) -> bool:
+        """It is closed. False: it was so before, and nothing happens."""
+        return self._states[member.state].leave(member)
 
     def count(self, state: int) -> int:
         """How many are in a state."""

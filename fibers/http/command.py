@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what they speak (x-forwarded)",
     )
     add("--proxy-protocol-from", default="", metavar="NETWORKS", help="peers that send a PROXY header, by commas")
+    add("--max-connections-per-address", type=int, metavar="N", help="of one client in each process (no limit)")
     add("--max-requests", type=int, metavar="N", help="replace a process after about so many requests")
     add("--max-handlers", type=int, default=1000, metavar="N", help="requests handled at once in a loop (1000)")
     add("--max-body", type=int, default=1 << 30, metavar="BYTES", help="the largest body of a request (1 GiB)")
@@ -104,6 +105,7 @@ def run(options: argparse.Namespace) -> int:
             forwarded_from=_split(options.forwarded_from),
             forwarded_dialect=options.forwarded_dialect,
             proxy_protocol_from=_split(options.proxy_protocol_from),
+            max_connections_per_address=options.max_connections_per_address,
             max_requests=options.max_requests,
             threads=options.threads,
             processes=options.processes,

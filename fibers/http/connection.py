@@ -38,7 +38,7 @@ SKIPPED: Final = 65_536
 class Connection(Arrival):
     """See the module's text. For the thread of its hub."""
 
-    __slots__ = ("_body_began", "_exchange", "_head", "_leaving", "_raw", "_requests", "_running")
+    __slots__ = ("_exchange", "_head", "_requests", "_running")
 
     #: How to receive without waiting.
     receive_now = staticmethod(recv_now)
@@ -47,11 +47,8 @@ class Connection(Arrival):
         super().__init__(hub, sock, address)
         self._head: Head | None = None  # a request that waits for a handler
         self._exchange: Exchange | None = None
-        self._raw: Stream | None = None  # below the body of the request
-        self._body_began = 0.0
         self._requests = 0
         self._running = False  # holds the place of a handler
-        self._leaving: Callable[[], object] | None = None
 
     def go_on(self) -> None:
         if self._new and not self._open():
@@ -112,11 +109,16 @@ class Connection(Arrival):
                     if self._data.startswith(b"\r\n"):
                         raise RequestError(400, "empty lines in the place of a request")
                     continue
-                head = parse_head(bytes(data[: end + 4]), hub.settings.limits)
+                size = end + 4
+                if size == len(data) and data.__class__ is bytes:  # the most frequent case, without a copy
+                    whole, rest = data, b""
+                else:
+                    whole, rest = bytes(data[:size]), bytes(data[size:])
+                head = parse_head(whole, hub.settings.limits)
             except RequestError as error:
                 self._refuse(error)
                 return
-            self._data = bytes(data[end + 4 :])
+            self._data = rest
             if not hub.begin(self):
                 self._head = head
                 hub.census.change(self, QUEUED)
@@ -147,8 +149,8 @@ class Connection(Arrival):
         """Have the handler answer a request. True if the connection can serve another one now."""
         hub = self._hub
         books = hub.census
-        books.change(self, RUNNING)
         books.requests_total += 1
+        books.change(self, RUNNING)
         if books.requests_total >= hub.turns:
             hub.exhausted()
         self._requests += 1
@@ -246,7 +248,9 @@ class Connection(Arrival):
 
     def hand_over(self, leaving: Callable[[], object] | None) -> tuple[Any, bytes]:
         """The handler's place is free for others from now on: a conversation may last for days."""
-        self._leaving = leaving
+        exchange = self._exchange
+        assert exchange is not None
+        exchange.leaving = leaving
         self._hub.census.change(self, UPGRADED)
         self._running = False
         self._hub.end()
@@ -262,8 +266,9 @@ class Connection(Arrival):
 
     def leave(self) -> None:
         """The server is to stop: say so to whom the connection was handed over. In a fiber."""
-        if self._leaving is not None:
-            self._leaving()
+        exchange = self._exchange
+        if exchange is not None and exchange.leaving is not None:
+            exchange.leaving()
         elif self.fiber is not None:
             self.fiber.cancel()
 
@@ -274,7 +279,7 @@ class Connection(Arrival):
         if not head.chunked and not head.length:
             return NO_BODY
         unread, self._data = bytes(self._data), b""
-        raw = self._raw = Stream(self.sock, unread)
+        raw = exchange.raw = Stream(self.sock, unread)
         limit = self._hub.settings.max_body
         if limit is not None and head.length > limit:
             raise RequestError(413, f"a body of more than {limit} bytes")
@@ -284,7 +289,7 @@ class Connection(Arrival):
         exchange = self._exchange
         assert exchange is not None
         self._hub.census.change(self, BODY)
-        self._body_began = self._hub.loop.clock()
+        exchange.body_began = self._hub.loop.clock()
         if exchange.head.expects_continue and not exchange.started:
             exchange.head.expects_continue = False
             self.send([b"HTTP/1.1 100 Continue\r\n\r\n"], False)
@@ -294,7 +299,9 @@ class Connection(Arrival):
         if settings.max_body is not None and received > settings.max_body:
             raise RequestError(413, f"a body of more than {settings.max_body} bytes")
         if settings.body_rate:
-            took = self._hub.loop.clock() - self._body_began
+            exchange = self._exchange
+            assert exchange is not None
+            took = self._hub.loop.clock() - exchange.body_began
             if took > settings.body_timeout and received < settings.body_rate * took:
                 raise RequestError(408, f"a body of less than {settings.body_rate:g} bytes a second")
 
@@ -318,7 +325,7 @@ class Connection(Arrival):
                 body.read()
             finally:
                 self._exchange = None
-        raw, self._raw = self._raw, None
+        raw, exchange.raw = exchange.raw, None
         if raw is not None:
             self._data = raw.detach()[1]
         return True

@@ -10,6 +10,7 @@ Or it has the connection handed over (`upgrade`), to speak another protocol on i
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ..io.stream import Stream
 from .body import Body
 from .filepart import FilePart
 from .head import Head
@@ -19,6 +20,8 @@ from .response import Fields, Plan, check_trailers, plan, status_line, switching
 
 class Line(Protocol):
     """What an exchange needs of its connection."""
+
+    sock: Any
 
     def body_of(self, exchange: "Exchange") -> Body:
         """The body of the request, which begins with the next byte."""
@@ -45,7 +48,10 @@ class Line(Protocol):
 class Exchange:
     """See the module's text. For the fiber of its handler."""
 
-    __slots__ = ("_body", "_line", "_origin", "_plan", "ended", "fields", "head", "sent", "started", "status")
+    __slots__ = (
+        "_body", "_line", "_origin", "_plan", "body_began", "ended", "fields", "head", "leaving", "left", "raw", "sent",
+        "started", "status",
+    )  # fmt: skip
 
     def __init__(self, line: Line, head: Head) -> None:
         self.head = head
@@ -54,6 +60,11 @@ class Exchange:
         self.status = ""  # of the response, and its fields
         self.fields: Fields = ()
         self.sent = 0  # bytes of its body, as far as the handler has got
+        self.left: Any = None  # what a handler leaves for a log of its own
+        # Of its line, which has no room for what only some requests have:
+        self.raw: Stream | None = None  # below the body
+        self.body_began = 0.0
+        self.leaving: Callable[[], object] | None = None  # see Line.hand_over
         self._line = line
         self._body: Body | None = None
         self._origin: Origin | None = None
@@ -82,6 +93,11 @@ class Exchange:
     def peer(self) -> Origin:
         """Who is at the other end of the connection: the client, or a proxy that speaks for it."""
         return self._line.peer(self.head)
+
+    @property
+    def sock(self) -> Any:
+        """The connection's socket, for asking it. Who reads or writes on it answers for what the client gets."""
+        return self._line.sock
 
     @property
     def answered(self) -> bool:

@@ -9,7 +9,8 @@ Facts, and what follows:
 * One pass in C tells whether a head has any byte that it must not have. Take all bytes away that may stand in a line: what
   is left must be CR LF, once for each line. That leaves no bare CR, no bare LF, no NUL, no other control character.
 * The same two dozen field names come in nearly every request. A name that has been found to be a token is remembered with
-  its lower-case form, so checking it again is one look into a dict. The memory is bounded, since clients choose names.
+  its lower-case form, so checking it again is one look into a dict. So it is with hosts, of which a server has few. The
+  memory is bounded, since clients choose both.
 * A name with an underscore cannot be told from one with a hyphen once it is a CGI variable (`X_Real_IP`, `X-Real-IP`): a
   way to smuggle past a proxy that removes the latter. Such fields are dropped, as nginx does.
 
@@ -25,7 +26,6 @@ from .errors import RequestError
 #: What may stand in a line: visible ASCII, space and tab, and obs-text.
 _TEXT: Final = bytes([9, *range(32, 127), *range(128, 256)])
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_TARGET: Final = re.compile(r"[!-~]+")
 _AUTHORITY: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*)(?::[0-9]*)?")
 _ABSOLUTE: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#]*)(.*)")
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")
@@ -33,6 +33,7 @@ _VERSION: Final = re.compile(r"HTTP/[0-9]\.[0-9]")
 
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"))
 _NAMES_KEPT: Final = 1024
+_HOSTS_KEPT: Final = 256
 
 
 class Limits(NamedTuple):
@@ -42,6 +43,7 @@ class Limits(NamedTuple):
     field: int = 8_190
     fields: int = 100
     head: int = 65_536  # everything together, line ends included
+    underscored: frozenset[str] = frozenset()  # names with an underscore (lower case) that are not dropped; "*": all
 
 
 class Head:
@@ -93,6 +95,9 @@ class Head:
 #: Field names that have been found to be tokens: as sent -> in lower case, or "" for those that are dropped.
 _names: Final[dict[str, str]] = {}
 
+#: Values of Host that have been found to be proper ones.
+_hosts: Final[set[str]] = set()
+
 #: Fields that say something about the request itself.
 _SPECIAL: Final = frozenset(
     ("connection", "content-length", "content-type", "expect", "host", "transfer-encoding", "upgrade")
@@ -124,12 +129,15 @@ def parse_head(data: bytes, limits: Limits = Limits()) -> Head:  # noqa: B008 - 
             known = _learn(name, colon)
         elif not colon:
             raise RequestError(400, f"a header field without a colon: {_shown(line)}")
-        if known in _SPECIAL:
-            if special is None:
-                special = {}
-            special.setdefault(known, []).append(value.strip(" \t"))
         if known:
-            fields.append((known, value.strip(" \t")))
+            value = value.strip(" \t")
+            fields.append((known, value))
+            if known in _SPECIAL:
+                if special is None:
+                    special = {}
+                special.setdefault(known, []).append(value)
+        elif limits.underscored and not limits.underscored.isdisjoint((name.lower(), "*")):
+            fields.append((name.lower(), value.strip(" \t")))
     _understand(head, special or {})
     return head
 
@@ -151,7 +159,8 @@ def _request_line(line: str, limits: Limits) -> Head:
         raise RequestError(505, f"{version} is not spoken here")
     else:
         raise RequestError(400, f"a version that is none: {_shown(version)}")
-    if not _TARGET.fullmatch(target) or "#" in target:
+    # Nothing but visible ASCII. (No other control character has got so far, and no space is in a word.)
+    if not target or not target.isascii() or "\t" in target or "#" in target:
         raise RequestError(400, f"a request target with characters that it may not have: {_shown(target)}")
     if target[0] == "/" and method != "CONNECT":
         head.path, _, head.query = target.partition("?")
@@ -193,16 +202,25 @@ def _learn(name: str, colon: str) -> str:
     return known
 
 
+def _learn_host(host: str) -> None:
+    """A value of Host that is new. Raises RequestError if it is none."""
+    if not _AUTHORITY.fullmatch(host):
+        raise RequestError(400, f"a Host that is none: {_shown(host)}")
+    if len(_hosts) < _HOSTS_KEPT and len(host) < 64:
+        _hosts.add(host)
+
+
 def _understand(head: Head, special: dict[str, list[str]]) -> None:
     """What the fields say of the request: whom it is for, how long its body is, whether the connection stays."""
     hosts = special.get("host")
     if hosts is not None:
         if len(hosts) > 1:
             raise RequestError(400, "more than one Host field")
-        if not _AUTHORITY.fullmatch(hosts[0]):
-            raise RequestError(400, f"a Host that is none: {_shown(hosts[0])}")
+        host = hosts[0]
+        if host not in _hosts:
+            _learn_host(host)
         if head.host is None:
-            head.host = hosts[0]
+            head.host = host
         if len(special) == 1:
             return  # as in most requests
     elif head.version == (1, 1):

@@ -18,12 +18,15 @@ from contextvars import Context, copy_context
 from typing import Any, NamedTuple, Protocol, cast
 
 from ..core.scheduler import get_scheduler
+from ..server.scoreboard import Row
 from . import census
-from .accesslog import AccessLog
+from .accesslog import RequestLog
 from .census import ACCEPTED, CLOSING, HEAD, KEEP_ALIVE, TLS, WRITING, Census
+from .crowding import AddressLimit
 from .head import Limits
 from .networks import Networks
 from .origin import Forwarding
+from .published import PublishedCensus
 
 
 class Settings(NamedTuple):
@@ -55,6 +58,10 @@ NEVER = sys.maxsize
 class Member(census.Member, Protocol):
     """What a hub needs of a connection."""
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """The client's host and port."""
+
     def granted(self) -> None:
         """A handler is free for the request that waits. Runtime or fiber code; returns at once."""
 
@@ -63,31 +70,30 @@ class Member(census.Member, Protocol):
 
 
 class Hub:
-    """See the module's text. `changed` is called when there may be room again."""
+    """See the module's text. `changed` is called when there may be room again; `row`: where the books are published."""
 
     __slots__ = (
-        "census", "changed", "context", "emptied", "handler", "log", "loop", "queued", "root", "running", "scheduler",
-        "secure", "server", "settings", "spent", "stopping", "turns",
+        "census", "changed", "context", "crowding", "emptied", "handler", "log", "loop", "queued", "root", "running",
+        "scheduler", "secure", "server", "settings", "spent", "stopping", "turns",
     )  # fmt: skip
 
-    def __init__(self, handler: Callable[[Any], None], settings: Settings) -> None:
+    def __init__(self, handler: Callable[[Any], None], settings: Settings, row: Row | None = None) -> None:
         self.handler = handler
         self.settings = settings
         self.scheduler = get_scheduler()
         self.loop = self.scheduler.loop
         self.context: Context = copy_context()
         self.root = self.scheduler.main.root
-        self.census = Census(
-            self.loop,
-            {
-                ACCEPTED: settings.head_timeout,
-                TLS: settings.handshake_timeout,
-                HEAD: settings.head_timeout,
-                WRITING: settings.write_timeout,
-                KEEP_ALIVE: settings.keep_alive_timeout,
-                CLOSING: settings.linger,
-            },
-        )
+        seconds = {
+            ACCEPTED: settings.head_timeout,
+            TLS: settings.handshake_timeout,
+            HEAD: settings.head_timeout,
+            WRITING: settings.write_timeout,
+            KEEP_ALIVE: settings.keep_alive_timeout,
+            CLOSING: settings.linger,
+        }
+        self.census = Census(self.loop, seconds) if row is None else PublishedCensus(self.loop, seconds, row)
+        self.crowding: AddressLimit | None = None
         self.running = 0
         self.queued: deque[Member] = deque()
         self.stopping = False  # no connection gets another request
@@ -95,7 +101,7 @@ class Hub:
         self.emptied: Callable[[], None] | None = None  # told of each connection that has ended
         self.spent: Callable[[], None] | None = None  # called when `turns` requests have been served
         self.turns = NEVER
-        self.log: AccessLog | None = None
+        self.log: RequestLog | None = None
         self.secure: Callable[[], Any] | None = None  # gives the TLS context of a new connection
         self.server = ("", 0)  # where it listens: host, or path, and port
 
@@ -126,7 +132,8 @@ class Hub:
 
     def leave(self, member: Member) -> None:
         """The connection is closed. A second call does nothing."""
-        self.census.leave(member)
+        if self.census.leave(member) and self.crowding is not None:
+            self.crowding.leave(*member.address)
         if self.changed is not None:
             self.changed()
         if self.emptied is not None:

@@ -98,7 +98,9 @@ def plan(request: Head, status: str, fields: Fields, length: int | None, close: 
         lower = _names.get(name) or _learn(name)
         if lower in _OURS:
             if lower == "content-length":
-                given = _length(value, given)
+                if given is not None or not value.isdecimal() or not value.isascii():
+                    raise ValueError(f"Content-Length is one number, not {value!r}")
+                given = int(value)
             elif lower == "connection":
                 close = close or "close" in value.lower()
             elif lower == "transfer-encoding":
@@ -108,7 +110,8 @@ def plan(request: Head, status: str, fields: Fields, length: int | None, close: 
         else:
             text += f"{name}: {value}\r\n"
             lines += 1
-    without = status[:3] in ("204", "304")
+    code = status[:3]
+    without = code in ("204", "304")
     no_body = without or request.method == "HEAD"
     if no_body:
         if given is None and length and not without:
@@ -118,7 +121,7 @@ def plan(request: Head, status: str, fields: Fields, length: int | None, close: 
             raise ValueError(f"Content-Length is {given}, and the body has {length} bytes")
         given = length
     chunked = False
-    if given is not None and status[:3] != "204":
+    if given is not None and code != "204":
         text += f"Content-Length: {given}\r\n"
         lines += 1
     elif not without:
@@ -176,9 +179,3 @@ def _learn(name: str) -> str:
     if len(_names) < 1024:
         _names[name] = lower
     return lower
-
-
-def _length(value: str, known: int | None) -> int:
-    if not value.isdecimal() or not value.isascii() or known is not None:
-        raise ValueError(f"Content-Length is one number, not {value!r}")
-    return int(value)

@@ -6,21 +6,26 @@ from the beginning of the stop each response says that it was the last one, and 
 second (`Settings.last_idle`) left. A client that is at it learns of the end in a response.
 """
 
+import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from ..core.runtime import spawn
 from ..core.scheduler import get_scheduler
 from ..core.waitqueue import WaitQueue
 from ..io.socket import socket
+from ..server.scoreboard import Row
 from ..server.service import Changed
 from ..threads.to_thread import to_thread
-from .accesslog import AccessLog
+from .accesslog import RequestLog
 from .census import ACCEPTED, HEAD, KEEP_ALIVE, UPGRADED, Census
 from .connection import Connection
+from .crowding import AddressLimit
 from .exchange import Exchange
 from .hub import NEVER, Hub, Settings
 from .secure import SecureConnection
+
+_log: Final = logging.getLogger("fibers.http")
 
 
 class Board:
@@ -53,12 +58,15 @@ class HttpService:
         changed: Changed,
         *,
         board: Board,
-        log: AccessLog | None = None,
+        log: RequestLog | None = None,
         secure: Callable[[], Any] | None = None,
         server: tuple[str, int] = ("", 0),
         turns: int = NEVER,
+        crowding: AddressLimit | None = None,
+        row: Row | None = None,
     ) -> None:
-        hub = self.hub = Hub(handler, settings)
+        hub = self.hub = Hub(handler, settings, row)
+        hub.crowding = crowding
         hub.changed, hub.log, hub.secure, hub.server, hub.turns = changed, log, secure, server, turns
         hub.spent = self._spent
         self._changed = changed
@@ -74,6 +82,11 @@ class HttpService:
         return self.hub.room()
 
     def take(self, sock: socket, address: Any) -> None:
+        crowding = self.hub.crowding
+        if crowding is not None and isinstance(address, tuple) and not crowding.admit(address[0], address[1]):
+            _log.info("closed a connection of %s, which has too many", address[0])
+            sock.close()
+            return
         self._connection(self.hub, sock, address).start()
 
     def give_back(self) -> bool:

@@ -12,19 +12,24 @@ the others but the application, the certificates and the access log.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final, Literal
 
 from ..server.listeners import BACKLOG, UnixEndpoint, endpoints_of
+from ..server.scoreboard import Scoreboard
 from ..server.servers import spread
 from ..server.service import Changed, Service
 from ..server.serving import GRACEFUL, Serving
 from ..server.share import Report
 from .accesslog import open_log
 from .certificates import Certificates
+from .crowding import AddressLimit
 from .exchange import Exchange
+from .figures import tell_board, tell_scoreboard
 from .hub import NEVER, Settings
 from .networks import Networks
 from .origin import Forwarding
+from .published import COUNTERS, LOG_DROPPED
 from .service import Board, HttpService
 from .status import LOCAL, StatusPage
 from .wsgi import WsgiHandler
@@ -42,6 +47,7 @@ class HttpServer(Serving):
     status               the path of a status page, as "/server-status"; `status_from`: networks that may see it
     forwarded_from       networks of proxies whose word is believed about who the client is, in `forwarded_dialect`
     proxy_protocol_from  networks of peers whose connections begin with a PROXY header
+    max_connections_per_address  of one client, in each process; more are closed at once (crowding.py)
     max_requests         requests after which a process is replaced (a tenth more or less, with `processes` > 1)
     settings             what is allowed; or single fields of Settings as further options
     threads, processes, graceful_timeout …   as for fibers.server.Serving
@@ -62,6 +68,7 @@ class HttpServer(Serving):
         forwarded_from: Iterable[str] = (),
         forwarded_dialect: Literal["x-forwarded", "forwarded"] = "x-forwarded",
         proxy_protocol_from: Iterable[str] = (),
+        max_connections_per_address: int | None = None,
         max_requests: int | None = None,
         settings: Settings | None = None,
         backlog: int = BACKLOG,
@@ -90,9 +97,14 @@ class HttpServer(Serving):
         self._own_log = self._log is not access_log
         self._status = status
         self._seers = Networks(status_from)
+        proxies = [*Networks(forwarded_from).texts, *Networks(proxy_protocol_from).texts]
+        most = max_connections_per_address
+        self._crowding = None if most is None else AddressLimit(most, Networks(proxies))
         self._max_requests = max_requests
         self._many = processes > 1
         self._loops = threads
+        # Where there is one process, its loops are asked themselves.
+        self._scoreboard = Scoreboard(COUNTERS, threads) if self._many and status is not None else None
         self._user_start = on_worker_start
         self.board = Board()
         self._handler: Callable[[Exchange], None] | None = None
@@ -105,6 +117,7 @@ class HttpServer(Serving):
             worker_timeout=worker_timeout,
             on_reload=self.renew,
             on_worker_start=self._worker_starts,
+            scoreboard=self._scoreboard,
         )
 
     def renew(self) -> None:
@@ -134,9 +147,12 @@ class HttpServer(Serving):
         address = self.address
         server = (str(address[0]), int(address[1])) if isinstance(address, tuple) else (str(address), 0)
         turns = NEVER if self._max_requests is None else spread(max(1, self._max_requests // self._loops))
+        row = None if self._scoreboard is None else self._scoreboard.row()
+        if row is not None and self._log is not None and self._log.on_drop is None:
+            self._log.on_drop = partial(row.__setitem__, 1 + LOG_DROPPED)
         return HttpService(
-            self._handler_for(server), self._settings, changed,
-            board=self.board, log=self._log, secure=self._tls, server=server, turns=turns,
+            self._handler_for(server), self._settings, changed, board=self.board, log=self._log, secure=self._tls,
+            server=server, turns=turns, crowding=self._crowding, row=row,
         )  # fmt: skip
 
     def _handler_for(self, server: tuple[str, int]) -> Callable[[Exchange], None]:
@@ -151,7 +167,8 @@ class HttpServer(Serving):
             }
             handler = WsgiHandler(self._app, base)
         if self._status is not None:
-            handler = StatusPage(handler, self.board, self._status, self._seers)
+            told = tell_board(self.board) if self._scoreboard is None else tell_scoreboard(self._scoreboard)
+            handler = StatusPage(handler, told, self._settings.max_handlers, self._status, self._seers)
         return handler
 
 

@@ -1,25 +1,24 @@
-"""The status page: what the connections of this process are doing, now.
+"""The status page: what the connections of a server are doing, now, in all of its processes.
 
-The numbers are the sizes of the books (census.py) of all its loops, not samples of them; they are right at the moment at
-which they are read. There are three forms: HTML for people; `?auto`, lines of `Key: value` as Apache's mod_status has them,
-for scripts; and `?prometheus`, the text that Prometheus reads.
+The numbers are the sizes of the books (figures.py), not samples of them. There are three forms: HTML for people; `?auto`,
+lines of `Key: value` as Apache's mod_status has them, for scripts; and `?prometheus`, the text that Prometheus reads. All
+three show the sums; and where there are several processes, each of them. What processes have counted that have ended is in
+the sums, so counters never go back.
 
 The page tells much about a server's customers and its weak spots. So it is shown to the networks that were named, and to
 nobody else: for others the path is the application's.
 """
 
-import os
 import platform
-import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from html import escape
-from time import gmtime, monotonic, strftime, time
+from time import gmtime, strftime, time
 from typing import Final
 
 from .census import CLOSING, KEEP_ALIVE, NAMES, WRITING
 from .exchange import Exchange
+from .figures import Counts, Figures, Process, Tell
 from .networks import Networks
-from .service import Board
 
 #: Who sees it, if nothing is said: this machine.
 LOCAL: Final = ("127.0.0.0/8", "::1", "unix")
@@ -31,45 +30,22 @@ _EXPLAINED: Final = (
 )  # fmt: skip
 
 
-class Figures:
-    """The numbers of one moment."""
-
-    def __init__(self, board: Board, began: float) -> None:
-        hubs = board.hubs()
-        self.loops = [[hub.census.count(state) for state in range(len(NAMES))] for hub in hubs]
-        self.states = [sum(column) for column in zip(*self.loops, strict=True)] or [0] * len(NAMES)
-        self.accepted = sum(hub.census.accepted_total for hub in hubs)
-        self.requests = sum(hub.census.requests_total for hub in hubs)
-        self.sent = sum(hub.census.bytes_total for hub in hubs)
-        self.running = sum(hub.running for hub in hubs)
-        self.queued = sum(len(hub.queued) for hub in hubs)
-        self.handlers = sum(hub.settings.max_handlers for hub in hubs)
-        self.stopping = any(hub.stopping for hub in hubs)
-        logs = {hub.log for hub in hubs if hub.log is not None}
-        self.dropped = sum(log.dropped for log in logs)
-        self.uptime = monotonic() - began
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        self.cpu = usage.ru_utime + usage.ru_stime
-
-    @property
-    def open(self) -> int:
-        """Connections that there are."""
-        return sum(self.states)
-
-
 class StatusPage:
     """Answers at `path` who may see it; everything else goes to `handler`."""
 
-    __slots__ = ("_began", "_board", "_handler", "_path", "_seers")
+    __slots__ = ("_handler", "_handlers", "_path", "_seers", "_tell")
 
-    def __init__(self, handler: Callable[[Exchange], None], board: Board, path: str, seers: Networks) -> None:
+    def __init__(
+        self, handler: Callable[[Exchange], None], tell: Tell, handlers: int, path: str, seers: Networks
+    ) -> None:
+        """`tell` gives the figures; `handlers` may be at work in each loop."""
         if not path.startswith("/"):
             raise ValueError(f"the path of the status page begins with a slash, which {path!r} does not")
         self._handler = handler
-        self._board = board
+        self._tell = tell
+        self._handlers = handlers
         self._path = path
         self._seers = seers
-        self._began = monotonic()
 
     def __call__(self, exchange: Exchange) -> None:
         head = exchange.head
@@ -79,61 +55,83 @@ class StatusPage:
         if head.method not in ("GET", "HEAD"):
             exchange.respond("405 Method Not Allowed", [("Allow", "GET, HEAD")], b"")
             return
-        figures = Figures(self._board, self._began)
+        figures = self._tell()
+        handlers = self._handlers * figures.loops
         if head.query == "auto":
-            kind, text = "text/plain; charset=utf-8", as_auto(figures)
+            kind, text = "text/plain; charset=utf-8", as_auto(figures, handlers)
         elif head.query == "prometheus":
-            kind, text = "text/plain; version=0.0.4; charset=utf-8", as_prometheus(figures)
+            kind, text = "text/plain; version=0.0.4; charset=utf-8", as_prometheus(figures, handlers)
         else:
-            kind, text = "text/html; charset=utf-8", as_html(figures, self._path)
+            kind, text = "text/html; charset=utf-8", as_html(figures, handlers, self._path)
         exchange.respond("200 OK", [("Content-Type", kind), ("Cache-Control", "no-store")], text.encode())
 
 
-def as_auto(figures: Figures) -> str:
+def as_auto(figures: Figures, handlers: int) -> str:
     """Lines of `Key: value`; the keys that Apache has, have Apache's names."""
-    states, uptime = figures.states, figures.uptime
+    all, uptime = figures.all, figures.uptime
     lines = {
         "ServerVersion": "fibers",
         "CurrentTime": strftime("%A, %d-%b-%Y %H:%M:%S GMT", gmtime(time())),
         "ServerUptimeSeconds": int(uptime),
-        "Processes": 1,
-        "Loops": len(figures.loops),
-        "Stopping": int(figures.stopping),
-        "Total Accesses": figures.requests,
-        "Total kBytes": figures.sent // 1024,
-        "Total Connections": figures.accepted,
+        "Processes": len(figures.processes),
+        "Stopping": sum(process.state == "leaving" for process in figures.processes),
+        "ProcessesEnded": figures.ended,
+        "Loops": figures.loops,
+        "Total Accesses": all.requests,
+        "Total kBytes": all.sent // 1024,
+        "Total Connections": all.accepted,
         "CPUSeconds": f"{figures.cpu:.3f}",
-        "ReqPerSec": f"{figures.requests / uptime if uptime else 0:.3f}",
-        "BusyWorkers": figures.running,
-        "IdleWorkers": figures.handlers - figures.running,
-        "QueuedRequests": figures.queued,
-        "ConnsTotal": figures.open,
-        "ConnsAsyncWriting": states[WRITING],
-        "ConnsAsyncKeepAlive": states[KEEP_ALIVE],
-        "ConnsAsyncClosing": states[CLOSING],
-        **{"Conns" + "".join(map(str.title, name.split("-"))): states[at] for at, name in enumerate(NAMES)},
-        "AccessLogDropped": figures.dropped,
+        "ReqPerSec": f"{all.requests / uptime if uptime else 0:.3f}",
+        "BusyWorkers": all.running,
+        "IdleWorkers": handlers - all.running,
+        "QueuedRequests": all.queued,
+        "ConnsTotal": all.open,
+        "ConnsAsyncWriting": all.states[WRITING],
+        "ConnsAsyncKeepAlive": all.states[KEEP_ALIVE],
+        "ConnsAsyncClosing": all.states[CLOSING],
+        **{"Conns" + "".join(map(str.title, name.split("-"))): all.states[at] for at, name in enumerate(NAMES)},
+        "AccessLogDropped": all.dropped,
     }
+    for process in figures.processes if len(figures.processes) > 1 else ():
+        lines |= {
+            f"Process {process.pid} {key}": value
+            for key, value in (
+                ("State", process.state),
+                ("UptimeSeconds", int(process.age)),
+                ("CPUSeconds", "unknown" if process.cpu is None else f"{process.cpu:.3f}"),
+                ("Accesses", process.all.requests),
+                ("Connections", process.all.accepted),
+                ("BusyWorkers", process.all.running),
+                ("QueuedRequests", process.all.queued),
+                ("ConnsTotal", process.all.open),
+            )
+        }
     return "".join(f"{key}: {value}\n" for key, value in lines.items())
 
 
-def as_prometheus(figures: Figures) -> str:
-    """The text format of Prometheus, 0.0.4."""
+def as_prometheus(figures: Figures, handlers: int) -> str:
+    """The text format of Prometheus, 0.0.4. The label `pid` is there where there are several processes."""
+    all = figures.all
+    many = len(figures.processes) > 1
     text = ["# HELP fibers_http_connections Open connections, by what they are doing."]
     text.append("# TYPE fibers_http_connections gauge")
-    for loop, counts in enumerate(figures.loops):
-        for name, count in zip(NAMES, counts, strict=True):
-            text.append(f'fibers_http_connections{{loop="{loop}",state="{name}"}} {count}')
+    for process in figures.processes:
+        label = f'pid="{process.pid}",' if many else ""
+        for loop, counts in enumerate(process.loops):
+            for name, count in zip(NAMES, counts.states, strict=True):
+                text.append(f'fibers_http_connections{{{label}loop="{loop}",state="{name}"}} {count}')
     for name, kind, explained, value in (
-        ("connections_accepted_total", "counter", "Connections since the start.", figures.accepted),
-        ("requests_total", "counter", "Requests since the start.", figures.requests),
-        ("response_body_bytes_total", "counter", "Bytes of the bodies of responses.", figures.sent),
-        ("handlers_running", "gauge", "Handlers at work.", figures.running),
-        ("handlers_limit", "gauge", "Handlers that may be at work at once.", figures.handlers),
-        ("requests_queued", "gauge", "Requests that wait for a handler.", figures.queued),
-        ("access_log_dropped_total", "counter", "Requests that are missing in the access log.", figures.dropped),
+        ("connections_accepted_total", "counter", "Connections since the start.", all.accepted),
+        ("requests_total", "counter", "Requests since the start.", all.requests),
+        ("response_body_bytes_total", "counter", "Bytes of the bodies of responses.", all.sent),
+        ("handlers_running", "gauge", "Handlers at work.", all.running),
+        ("handlers_limit", "gauge", "Handlers that may be at work at once.", handlers),
+        ("requests_queued", "gauge", "Requests that wait for a handler.", all.queued),
+        ("access_log_dropped_total", "counter", "Requests that are missing in the access log.", all.dropped),
+        ("processes", "gauge", "Processes that there are.", len(figures.processes)),
+        ("processes_ended_total", "counter", "Processes that have ended.", figures.ended),
         ("uptime_seconds", "gauge", "Seconds since the start.", round(figures.uptime, 3)),
-        ("cpu_seconds_total", "counter", "Processor time of the process.", round(figures.cpu, 3)),
+        ("cpu_seconds_total", "counter", "Processor time of all processes.", round(figures.cpu, 3)),
     ):
         text += [f"# HELP fibers_http_{name} {explained}", f"# TYPE fibers_http_{name} {kind}"]
         text.append(f"fibers_http_{name} {value}")
@@ -152,49 +150,100 @@ th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid var(
 th:first-child, td:first-child, td:last-child, th:last-child { text-align: left }
 thead th { font-size: .8rem; font-weight: 600 } tfoot td, tfoot th { font-weight: 600; border-bottom: 0 }
 .bar { display: block; height: .5rem; background: var(--bar); border-radius: .25rem; min-width: 0 }
+.processes { margin-bottom: 2rem } .processes td:last-child, .processes th:last-child { text-align: right }
 .what { font-size: .85rem; opacity: .75 } .table { overflow-x: auto }
 """
 
 
-def as_html(figures: Figures, path: str) -> str:
+def as_html(figures: Figures, handlers: int, path: str) -> str:
     """A page without scripts, readable by a person and on a telephone."""
-    loops = len(figures.loops)
+    all, processes = figures.all, figures.processes
     facts = [
-        ("open connections", figures.open),
-        ("requests", figures.requests),
-        ("requests a second", f"{figures.requests / figures.uptime if figures.uptime else 0:.1f}"),
-        ("handlers at work", f"{figures.running} of {figures.handlers}"),
-        ("requests that wait", figures.queued),
-        ("sent", _size(figures.sent)),
+        ("open connections", all.open),
+        ("requests", all.requests),
+        ("requests a second", f"{all.requests / figures.uptime if figures.uptime else 0:.1f}"),
+        ("handlers at work", f"{all.running} of {handlers}"),
+        ("requests that wait", all.queued),
+        ("sent", _size(all.sent)),
         ("processor", f"{figures.cpu:.1f} s"),
         ("up", _duration(figures.uptime)),
     ]
     boxes = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts)
-    most = max(figures.states, default=0) or 1
-    rows = ""
-    for at, name in enumerate(NAMES):
-        cells = "".join(f"<td>{counts[at]}</td>" for counts in figures.loops) if loops > 1 else ""
-        share = 100 * figures.states[at] / most
-        rows += (
-            f'<tr id="{name}"><td>{name}<br><span class="what">{_EXPLAINED[at]}</span></td>{cells}'
-            f'<td class="count">{figures.states[at]}</td>'
-            f'<td style="width:35%"><span class="bar" style="width:{share:.0f}%"></span></td></tr>'
-        )
-    heads = "".join(f"<th>loop {number}</th>" for number in range(loops)) if loops > 1 else ""
-    sums = "".join(f"<td>{sum(counts)}</td>" for counts in figures.loops) if loops > 1 else ""
-    told = f"process {os.getpid()}, {loops} loop{'s' * (loops != 1)}, Python {platform.python_version()}"
-    stopping = "; it is stopping" if figures.stopping else ""
+    loops, python = figures.loops, f"Python {platform.python_version()}"
+    if len(processes) == 1:
+        (process,) = processes
+        told = f"process {process.pid}, {_several(loops, 'loop')}, {python}"
+        told += "; it is stopping" * (process.state == "leaving")
+        tables = _states(all, process.loops if loops > 1 else [])
+    else:
+        told = f"{len(processes)} processes, {_several(loops, 'loop')}, {python}"
+        tables = _processes(figures) + _states(all, [])
     where = escape(path)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="refresh" content="5">'
         f"<title>fibers: server status</title><style>{_STYLE}</style></head><body>"
-        f"<h1>Server status</h1><p>{escape(told)}{stopping}. For programs: "
+        f"<h1>Server status</h1><p>{escape(told)}. For programs: "
         f'<a href="{where}?auto">?auto</a>, <a href="{where}?prometheus">?prometheus</a></p>'
-        f'<dl>{boxes}</dl><div class="table"><table><thead><tr><th>connections</th>{heads}<th>now</th><th></th></tr></thead>'
-        f'<tbody>{rows}</tbody><tfoot><tr><th>all</th>{sums}<td id="open">{figures.open}</td><td></td></tr></tfoot>'
-        "</table></div></body></html>\n"
+        f"<dl>{boxes}</dl>{tables}</body></html>\n"
     )
+
+
+def _states(all: Counts, loops: list[Counts]) -> str:
+    """The table of states, with a column for each of `loops`."""
+    most = max(all.states) or 1
+    rows = ""
+    for at, name in enumerate(NAMES):
+        rows += (
+            f'<tr id="{name}"><td>{name}<br><span class="what">{_EXPLAINED[at]}</span></td>'
+            f"{_cells(loop.states[at] for loop in loops)}"
+            f'<td class="count">{all.states[at]}</td>'
+            f'<td style="width:35%"><span class="bar" style="width:{100 * all.states[at] / most:.0f}%"></span></td></tr>'
+        )
+    heads = "".join(f"<th>loop {number}</th>" for number in range(len(loops)))
+    return (
+        f'<div class="table"><table><thead><tr><th>connections</th>{heads}<th>now</th><th></th></tr></thead>'
+        f"<tbody>{rows}</tbody><tfoot><tr><th>all</th>{_cells(loop.open for loop in loops)}"
+        f'<td id="open">{all.open}</td><td></td></tr></tfoot></table></div>'
+    )
+
+
+_HEADS: Final = ("connections", "at work", "waiting", "accepted", "requests", "sent", "processor", "up")
+
+
+def _processes(figures: Figures) -> str:
+    """The table of processes: one row each, one for those that have ended, and the sums."""
+
+    def row(name: str, counts: Counts, cpu: float | None, age: str) -> str:
+        told = (counts.open, counts.running, counts.queued, counts.accepted, counts.requests, _size(counts.sent))
+        return f"<td>{name}</td>{_cells((*told, _cpu(cpu), age))}</tr>"
+
+    def live(process: Process) -> str:
+        name = f'{process.pid}<br><span class="what">{process.state}</span>'
+        return f'<tr id="process-{process.pid}">{row(name, process.all, process.cpu, _duration(process.age))}'
+
+    rows = "".join(map(live, figures.processes))
+    if figures.ended:
+        name = f'ended<br><span class="what">{_several(figures.ended, "process", "es")}</span>'
+        rows += f'<tr id="ended">{row(name, figures.past, figures.past_cpu, "")}'
+    sums = row("all", figures.all, figures.cpu, _duration(figures.uptime))
+    return (
+        f'<div class="table"><table class="processes"><thead><tr><th>process</th>'
+        f"{''.join(f'<th>{head}</th>' for head in _HEADS)}</tr></thead>"
+        f'<tbody>{rows}</tbody><tfoot><tr id="sums">{sums}</tfoot></table></div>'
+    )
+
+
+def _cells(values: Iterable[object]) -> str:
+    return "".join(f"<td>{value}</td>" for value in values)
+
+
+def _cpu(seconds: float | None) -> str:
+    return "unknown" if seconds is None else f"{seconds:.2f} s"
+
+
+def _several(count: int, what: str, ending: str = "s") -> str:
+    return f"{count} {what}{ending * (count != 1)}"
 
 
 def _size(count: int) -> str:

@@ -12,7 +12,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import unquote_to_bytes
 
 from .exchange import Exchange
@@ -56,6 +56,9 @@ class WsgiHandler:
 
     __slots__ = ("_app", "_base")
 
+    #: Is an application told that it has set a field of the connection's? Else such fields are left out.
+    strict: ClassVar[bool] = True
+
     def __init__(self, app: Application, base: dict[str, Any]) -> None:
         if not callable(app):
             raise TypeError(f"a WSGI application is callable, which {app!r} is not")
@@ -77,12 +80,12 @@ class WsgiHandler:
         }
 
     def __call__(self, exchange: Exchange) -> None:
-        response = _Response(exchange)
-        result = self._app(self._environ(exchange), response.start)
+        response = _Response(exchange, self.strict)
+        result = self._app(self.environ(exchange), response.start)
+        if result.__class__ is list and len(result) == 1 and response.status is not None and not response.begun:
+            exchange.respond(response.status, response.fields, result[0])
+            return  # a list has nothing to be closed
         try:
-            if result.__class__ is list and len(result) == 1 and response.status is not None and not response.begun:
-                exchange.respond(response.status, response.fields, result[0])
-                return
             if result.__class__ is FileWrapper and response.send_file(result.file):
                 return
             for data in result:
@@ -93,7 +96,8 @@ class WsgiHandler:
             if hasattr(result, "close"):
                 result.close()
 
-    def _environ(self, exchange: Exchange) -> dict[str, Any]:
+    def environ(self, exchange: Exchange) -> dict[str, Any]:
+        """The environ of a request. May raise RequestError."""
         head, environ, origin = exchange.head, self._base.copy(), exchange.origin
         path = head.path
         environ["REQUEST_METHOD"] = head.method
@@ -122,10 +126,11 @@ class WsgiHandler:
 class _Response:
     """What `start_response` is a method of."""
 
-    __slots__ = ("_exchange", "begun", "fields", "status")
+    __slots__ = ("_exchange", "_strict", "begun", "fields", "status")
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, strict: bool) -> None:
         self._exchange = exchange
+        self._strict = strict
         self.begun = False
         self.status: str | None = None
         self.fields: list[tuple[str, str]] = []
@@ -145,7 +150,10 @@ class _Response:
             raise AssertionError("start_response() was called before; a second call needs exc_info")
         for name, _ in headers:
             if name.lower() in _HOP_BY_HOP:
-                raise ValueError(f"{name} belongs to the connection, and so to the server (PEP 3333)")
+                if self._strict:
+                    raise ValueError(f"{name} belongs to the connection, and so to the server (PEP 3333)")
+                headers = [field for field in headers if field[0].lower() not in _HOP_BY_HOP]
+                break
         self.status, self.fields = status, headers
         return self.write
 

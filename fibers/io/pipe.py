@@ -67,7 +67,7 @@ class Pipe:
         self._fd = -1
         scheduler = thread.scheduler
         handle = Handle(fd, None) if scheduler is None or scheduler.closed else scheduler.loop.handle(fd, True)
-        self._state = State(handle, None, False)
+        self._state = State(self, handle, None, False)
         self._closing = closing
         self._fifo = S_ISFIFO(os.fstat(fd).st_mode)
         self._master = not self._fifo and is_master(fd)

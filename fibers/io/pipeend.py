@@ -40,7 +40,7 @@ class PipeEnd(io.RawIOBase):
             handle = Handle(fd, None)
         else:
             handle = scheduler.loop.handle(fd, True)
-        self._state = State(handle, None, True)  # a short read of a pipe has emptied it
+        self._state = State(self, handle, None, True)  # a short read of a pipe has emptied it
         self._closed = self._nonblocking = False
         self._kept = b""  # what an interrupted `readall` has read
 

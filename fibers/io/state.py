@@ -23,7 +23,7 @@ from fcntl import ioctl
 from functools import partial
 from socket import AF_INET, AF_INET6, AF_UNIX
 from termios import FIONREAD
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from ..core.scheduler import state as thread
 from ..errors import ClosedError
@@ -35,13 +35,20 @@ _HAS_KQUEUE: Final = hasattr(select, "kqueue")
 CREDIT: Final = 256
 
 
-class State:
-    """See the module's text. `reading` and `writing` are those of `handle`, for a shorter way."""
+class State(weakref.ref[Any]):
+    """See the module's text: it is itself the weak reference to its socket (or pipe), and what that leads to when it dies.
 
-    __slots__ = ("credit", "handle", "reading", "shortcut", "timeout", "watch", "writing")
+    One object instead of two, for each connection of a server. `reading` and `writing` are those of `handle`.
+    """
 
-    def __init__(self, handle: Handle, timeout: float | None, shortcut: "bool | array[int]") -> None:
-        self.handle = handle
+    __slots__ = ("credit", "key", "reading", "shortcut", "timeout", "writing")
+
+    def __new__(cls, sock: Any, handle: Handle, timeout: float | None, shortcut: "bool | array[int]") -> Self:
+        return super().__new__(cls, sock, _dropped)
+
+    def __init__(self, sock: Any, handle: Handle, timeout: float | None, shortcut: "bool | array[int]") -> None:
+        super().__init__(sock, _dropped)  # type: ignore[call-arg]
+        self.key = id(sock)
         self.reading = handle.reading
         self.writing = handle.writing
         self.timeout = timeout  # None, 0.0 or seconds, as settimeout has it
@@ -51,15 +58,15 @@ class State:
         # the urgent mark. All others (False): nothing.
         self.shortcut = shortcut
         self.credit = CREDIT
-        self.watch: _Watch | None = None
 
+    @property
+    def handle(self) -> Handle:
+        """In the loop in which the file was last waited for."""
+        return self.reading.handle
 
-class _Watch(weakref.ref[Any]):
-    """Knows whose state to forget."""
-
-    __slots__ = ("key",)
-
-    key: int
+    def move(self, handle: Handle) -> None:
+        """The file has another handle from now on."""
+        self.reading, self.writing = handle.reading, handle.writing
 
 
 #: By id(socket). Read on every operation.
@@ -81,16 +88,13 @@ def adopt(sock: Any, fresh: bool = False) -> State:
         handle = Handle(fd, None)
     else:
         handle = scheduler.loop.handle(fd, fresh)
-    state = State(handle, timeout, shortcut_of(sock))
-    enter(sock, state)
+    return enter(State(sock, handle, timeout, shortcut_of(sock)))
+
+
+def enter(state: State) -> State:
+    """Let it be the state of its socket, for as long as that lives."""
+    states[state.key] = state
     return state
-
-
-def enter(sock: Any, state: State) -> None:
-    """Let `state` be that of `sock`, for as long as the object lives."""
-    state.watch = watch = _Watch(sock, _dropped)
-    watch.key = id(sock)
-    states[id(sock)] = state
 
 
 def hand_over(sock: Any) -> Handle | None:
@@ -104,7 +108,7 @@ def hand_over(sock: Any) -> Handle | None:
     handle = state.handle
     closed = Handle(handle.fd, None)
     closed.close()
-    state.handle, state.reading, state.writing = closed, closed.reading, closed.writing
+    state.move(closed)
     return handle
 
 
@@ -131,9 +135,8 @@ def empty(state: State) -> bool:
     return not shortcut[0]
 
 
-def _dropped(watch: _Watch) -> None:
-    state = states.pop(watch.key, None)
-    if state is not None:
+def _dropped(state: State) -> None:
+    if states.pop(state.key, None) is not None:
         handle = state.handle
         if handle.loop is not None and not handle.closed and not handle.loop.closed:
             handle.loop.post(handle.loop.release, handle, _nothing)
@@ -157,7 +160,7 @@ def claim(state: State, direction: Direction, loop: EventLoop) -> Direction:
         handle = state.handle
         if handle.loop is not loop or handle.closed:
             handle = loop.claim(handle)
-            state.handle, state.reading, state.writing = handle, handle.reading, handle.writing
+            state.move(handle)
         return handle.reading if direction.interest == READ else handle.writing
 
 

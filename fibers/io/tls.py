@@ -87,8 +87,8 @@ class TlsState(State):
         "watched",
     )
 
-    def __init__(self, handle: Handle, timeout: float | None, shortcut: "bool | array[int]") -> None:
-        super().__init__(handle, timeout, shortcut)
+    def __init__(self, sock: Any, handle: Handle, timeout: float | None, shortcut: "bool | array[int]") -> None:
+        super().__init__(sock, handle, timeout, shortcut)
         self.sslobj: Any = None
         self.incoming = MemoryBIO()
         self.outgoing = MemoryBIO()

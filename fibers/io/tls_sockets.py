@@ -82,7 +82,7 @@ def _take_over(cls: type[SSLSocket], sock: Any) -> SSLSocket:
         known = scheduler is not None and not scheduler.closed
         handle = scheduler.loop.handle(fd, False) if known else Handle(fd, None)  # type: ignore[union-attr]
     Raw.settimeout(self, 0.0)
-    enter(self, TlsState(handle, timeout, shortcut_of(self)))
+    enter(TlsState(self, handle, timeout, shortcut_of(self)))
     return self
 
 

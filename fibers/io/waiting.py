@@ -256,7 +256,6 @@ def stand_by(state: State, direction: Direction, standby: Standby) -> bool:
     if direction.edges != direction.drained:
         return False
     standby.outcome = None
-    standby.deadline = FOREVER
     direction.holder = direction.waiter = standby
     if not direction.armed:
         waits = False

@@ -16,7 +16,19 @@ Nothing below imports this package: fibers work the same without it.
 """
 
 from .applying import applied, is_patched, original, patch_all, verify
+from .importing import when_imported
+from .journal import Journal
 from .threads import NativeThread
 from .verify import Escaped
 
-__all__ = ["Escaped", "NativeThread", "applied", "is_patched", "original", "patch_all", "verify"]
+__all__ = [
+    "Escaped",
+    "Journal",
+    "NativeThread",
+    "applied",
+    "is_patched",
+    "original",
+    "patch_all",
+    "verify",
+    "when_imported",
+]

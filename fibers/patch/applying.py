@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from . import ending, existing, handles, internals, logs, names, plugins, processes, threads
+from . import ending, existing, handles, internals, libraries, logs, names, plugins, processes, threads
 from .journal import Journal
 from .originals import STANDARD, find, find_now, module, split
 from .table import ALIASES, GROUPS, METHODS, NAMES
@@ -102,6 +102,8 @@ def _apply(new: frozenset[str], journal: Journal) -> None:
         ending.take_over(journal)
     if "locks" in new:
         existing.replace(journal)
+    if "libraries" in new:
+        libraries.prepare(journal)
     plugins.apply(journal)
 
 

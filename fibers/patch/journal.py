@@ -9,15 +9,18 @@ _MISSING: Final = object()
 class Journal:
     """Makes changes, and remembers them while it `keeps`. One thread at a time."""
 
-    __slots__ = ("_steps", "keeps")
+    __slots__ = ("_moved_to", "_steps", "keeps")
 
     def __init__(self) -> None:
         self.keeps = True
+        self._moved_to: Journal | None = None
         self._steps: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
 
     def record(self, undo: Callable[..., object], *args: Any) -> None:
         """`undo(*args)` will take back what has just been done."""
-        if self.keeps:
+        if self._moved_to is not None:
+            self._moved_to.record(undo, *args)
+        elif self.keeps:
             self._steps.append((undo, args))
 
     def set_item(self, mapping: dict[Any, Any], key: Any, value: Any) -> None:
@@ -31,11 +34,11 @@ class Journal:
         put(owner, name, value)
 
     def move_to(self, other: "Journal") -> None:
-        """Have `other` remember what this one does, if that one keeps anything; and record no more."""
+        """Have `other` remember what this one does, if that one keeps anything; also what is recorded here from now on."""
         if other.keeps:
             other._steps += self._steps
         self._steps.clear()
-        self.keeps = False
+        self._moved_to = other
 
     def undo(self) -> None:
         """Take everything back."""

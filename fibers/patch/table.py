@@ -106,7 +106,7 @@ METHODS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
 }
 
 #: What `patch_all` can be told to leave alone.
-GROUPS: Final = (*_NAMES, "locks")
+GROUPS: Final = (*_NAMES, "locks", "libraries")
 
 #: Other names for some of them.
 ALIASES: Final[Mapping[str, str]] = {"threading": "thread", "_thread": "thread", "selectors": "select"}

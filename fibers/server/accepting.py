@@ -23,7 +23,7 @@ import errno
 import logging
 import os
 import threading
-from typing import Final
+from typing import ClassVar, Final
 
 from ..core.runtime import sleep, yield_now
 from ..core.scheduler import get_scheduler
@@ -61,6 +61,9 @@ class Acceptor:
 
     __slots__ = ("_listener", "_pause", "_service", "_troubled_at", "_waiting", "accepted", "name", "turned_away")
 
+    #: Connections accepted in a row.
+    burst: ClassVar[int] = BURST
+
     def __init__(self, listener: socket, service: Service, name: str = "") -> None:
         self._listener = listener
         self._service = service
@@ -96,7 +99,7 @@ class Acceptor:
                 self._relax()
             self.accepted += 1
             service.take(sock, address)
-            if not self.accepted % BURST:
+            if not self.accepted % self.burst:
                 yield_now()
 
     def look_again(self) -> None:

@@ -31,9 +31,14 @@ class Crew:
     """See the module's text. Every method may be called from any thread, except `start`."""
 
     def __init__(
-        self, rows: Sequence[Row], make_service: MakeService, make_intake: MakeIntake, heartbeat: float | None = None
+        self,
+        rows: Sequence[Row],
+        make_service: MakeService,
+        make_intake: MakeIntake,
+        heartbeat: float | None = None,
+        adopts: bool = False,
     ) -> None:
-        self._shares = [Share(self, row, make_service, make_intake, heartbeat) for row in rows]
+        self._shares = [Share(self, row, make_service, make_intake, heartbeat, adopts) for row in rows]
         self._threads: list[FiberThread] = []
         self._left = len(self._shares)
         self._lock = threading.Lock()
@@ -81,6 +86,15 @@ class Crew:
         """Their time is up."""
         for share in self._shares:
             share.hurry()
+
+    def adopt(self, owner: int, loop: int, listeners: Sequence[socket]) -> None:
+        """Accept on these as well, in one of the loops. For a crew that `adopts`; see `Share.adopt`."""
+        self._shares[loop].adopt(owner, listeners)
+
+    def release(self, owner: int) -> None:
+        """No longer."""
+        for share in self._shares:
+            share.release(owner)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end, at most for `timeout` seconds; False if it has not come."""

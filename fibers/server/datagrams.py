@@ -15,7 +15,8 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..core.runtime import yield_now
+from ..core.fiber import Fiber
+from ..core.runtime import spawn, yield_now
 from ..core.scheduler import get_scheduler
 from ..io.socket import socket
 from ..threads.completion import Outside
@@ -120,7 +121,13 @@ class Receiver:
         sock.settimeout(None)
 
     def leave(self) -> None:
-        """Receive no more; what is there is left to others. The socket is still needed for answers."""
+        """Receive no more; what is there is left to others. The socket is closed when no answer needs it any more."""
+        spawn(self._close_after, self._service.at_work())
+
+    def _close_after(self, handlers: list[Fiber[Any]]) -> None:
+        for handler in handlers:
+            handler.join()
+        self.close()
 
     def close(self) -> None:
         """Close the socket."""

@@ -93,6 +93,10 @@ class Handlers:
         """See Service."""
         return len(self._working)
 
+    def at_work(self) -> list[Fiber[Any]]:
+        """The handlers that run now."""
+        return list(self._working)
+
     def names(self) -> list[str]:
         """See Named."""
         return [f"{fiber.name} for {name_of(address)}" for fiber, address in list(self._working.items())]

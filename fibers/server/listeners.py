@@ -43,6 +43,9 @@ class Endpoint(Protocol):
     def open(self, shares: int) -> list[list[socket.socket]]:
         """For each address that it comes to, `shares` listeners. Raises OSError, with the address in its text."""
 
+    def one_more(self, share: Sequence[socket.socket]) -> list[socket.socket]:
+        """The listeners of one more share, given those of another one. Raises OSError."""
+
     def names(self) -> list[Any]:
         """Those addresses, in the same order. Once it is open."""
 
@@ -95,6 +98,21 @@ class InternetEndpoint:
         if not opened:
             raise missing or OSError(errno.EADDRNOTAVAIL, f"no address is known for {self._host!r}")
         return opened
+
+    def one_more(self, share: Sequence[socket.socket]) -> list[socket.socket]:
+        made: list[socket.socket] = []
+        try:
+            for each in share:
+                if not BALANCED or not each.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+                    made.append(each.dup())
+                    continue
+                made.append(self._bind(each.family, each.getsockname(), True))
+                if self._kind == socket.SOCK_STREAM:
+                    made[-1].listen(self._backlog)
+        except BaseException:
+            close_all([made])
+            raise
+        return made
 
     def names(self) -> list[Any]:
         return self._names
@@ -175,6 +193,9 @@ class UnixEndpoint:
             raise
         return [[listener, *(listener.dup() for _ in range(shares - 1))]]
 
+    def one_more(self, share: Sequence[socket.socket]) -> list[socket.socket]:
+        return [each.dup() for each in share]
+
     def names(self) -> list[Any]:
         return [self._path]
 
@@ -219,6 +240,9 @@ class GivenEndpoint:
         fd = given.fileno()
         return [[socket.fromfd(fd, given.family, given.type, given.proto) for _ in range(shares)]]
 
+    def one_more(self, share: Sequence[socket.socket]) -> list[socket.socket]:
+        return [each.dup() for each in share]
+
     def names(self) -> list[Any]:
         return [self._listener.getsockname()]
 
@@ -240,6 +264,19 @@ def open_all(endpoints: Sequence[Endpoint], shares: int) -> list[list[socket.soc
             endpoint.remove()
         raise
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def open_more(endpoints: Sequence[Endpoint], share: Sequence[socket.socket]) -> list[socket.socket]:
+    """The listeners of one more share, given those of another one."""
+    made: list[socket.socket] = []
+    rest = iter(share)
+    try:
+        for endpoint in endpoints:
+            made += endpoint.one_more([next(rest) for _ in endpoint.names()])
+    except BaseException:
+        close_all([made])
+        raise
+    return made
 
 
 def close_all(rows: Sequence[Sequence[socket.socket]]) -> None:

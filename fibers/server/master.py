@@ -5,8 +5,8 @@ Facts, and what follows:
 * Listeners are made once, before the first fork, and stay open in the master until the end. So no connection is lost when
   a worker dies or is replaced: what waits in the kernel's queue waits for the next worker of the same *slot*. (Closing one
   of two SO_REUSEPORT listeners resets what is queued on it.) On Linux each slot has a listener of its own, and the
-  kernel shares connections out evenly, where processes that wait on one listener are woken in no fair order. The price:
-  while a slot has no worker, its share of new connections waits.
+  kernel shares connections out evenly, where processes that wait on one listener are woken in no fair order. While a slot
+  has no worker, neighbours accept for it (adoption.py).
 * A fork copies one thread. So the master has no loop and no threads: it waits in poll(2), and signals arrive there through
   the wakeup fd (forking.py). Nothing may run beside it: that is refused where fibers are at work.
 * A worker that died is replaced at once; one that dies soon after it was made, again and again, after pauses of up to ten
@@ -14,35 +14,32 @@ Facts, and what follows:
   program, and `run` raises.
 * SIGHUP, or a worker that wants to retire: first the successors, on the same listeners; only when all of them are ready do
   the old ones leave. If one of them fails or is late, they are ended, and the old ones go on.
+* SIGTTIN is one process more, SIGTTOU one less, as nginx's relatives have it since unicorn. A slot that was given up keeps
+  its listeners, or who is in their queues would be reset; its neighbours mind them until there is a worker again.
 * A worker that gives no sign of life is killed: by SIGABRT, with which `python -X faulthandler` shows where it hung, and
   by SIGKILL a second later.
-* As process 1, or as a subreaper, we get children that we never had. They are reaped. Elsewhere only our own are: somebody
-  else in the program may wait for his.
+
+The processes themselves, and how they are made and reaped, are in processes.py.
 """
 
 import logging
-import os
 import select
 import signal
-import socket as std
-import sys
 from collections.abc import Sequence
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
-from ..core.lifecycle import GRACE, end_thread
+from ..core.lifecycle import GRACE
 from . import signalling, systemd, worker
-from .accepting import name_of
-from .forking import SignalPipe, adopts
-from .listeners import Endpoint, open_all
+from .adoption import mind_orphans
+from .listeners import Endpoint
+from .processes import Processes, kill
 from .service import MakeService
 from .share import MakeIntake, Report
 from .slots import Slot, Succession, Worker
 from .worker import Plan
 
 _log: Final = logging.getLogger("fibers.server")
-
-_SIGNALS: Final = (*signalling.STOP, signal.SIGHUP, signal.SIGCHLD)
 
 
 class Master:
@@ -57,55 +54,44 @@ class Master:
         plan: Plan,
     ) -> None:
         self._endpoints = endpoints
-        self._threads = threads
-        self._make_service = make_service
-        self._make_intake = make_intake
         self._plan = plan
-        self._slots: list[Slot] = []
-        self._workers: dict[int, Worker] = {}  # by pid; also those that leave
+        self._crowd = Processes(endpoints, threads, make_service, make_intake, plan)
         self._successions: list[Succession] = []
         self._reload_wanted = False
+        self._more_wanted = 0  # processes that there are to be beyond those that there are
         self._ready_once = False
         self._stopping = False
         self._stop_by: float | None = None  # then those that are left are killed
         self._failure: str | None = None
         self._reports: list[Report] = []
-        self._adopts = adopts()
         self._watchdog = systemd.watchdog_seconds()
         self._next_sign = 0.0
-        self._signals = SignalPipe(_SIGNALS)
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
     def run(self) -> Report:
         """Until a signal, or until nothing can be started. What was cut at the end."""
         try:
-            with self._signals:
-                self._listen()
-                for slot in self._slots:
-                    self._start(slot)
-                while not (self._stopping and not self._workers):
+            with self._crowd.signals:
+                self._crowd.listen()
+                for slot in self._crowd.slots:
+                    self._crowd.start(slot)
+                while not (self._stopping and not self._crowd.workers):
                     self._turn()
         finally:
+            self._stopping = True  # nobody is replaced any more
             self._kill_all()
-            self._close_listeners()
+            self._crowd.close_listeners()
             for endpoint in self._endpoints:
                 endpoint.remove()
         if self._failure is not None:
             raise RuntimeError(self._failure)
         return Report.of_all(self._reports)
 
-    def _listen(self) -> None:
-        count, threads = self._plan.processes, self._threads
-        opened = open_all(self._endpoints, count * threads)
-        names = [name_of(name) for endpoint in self._endpoints for name in endpoint.names()]
-        rows = [list(zip(row, names, strict=True)) for row in opened]
-        self._slots = [Slot(place, rows[place * threads : (place + 1) * threads]) for place in range(count)]
-
     def _turn(self) -> None:
         poll = select.poll()
-        poll.register(self._signals.fd, select.POLLIN)
-        by_fd = {each.link.fileno(): each for each in self._workers.values() if each.link.fileno() >= 0}
+        poll.register(self._crowd.signals.fd, select.POLLIN)
+        by_fd = {each.link.fileno(): each for each in self._crowd.workers.values() if each.link.fileno() >= 0}
         for fd in by_fd:
             poll.register(fd, select.POLLIN)
         for fd, _ in poll.poll(max(0.0, self._next() - monotonic()) * 1000 + 1):
@@ -115,6 +101,8 @@ class Master:
         self._reap()
         self._succeed()
         self._look_at_the_clock()
+        if self._ready_once and not self._stopping:
+            mind_orphans(self._crowd.slots)
 
     def _next(self) -> float:
         """When there is something to do at the latest."""
@@ -123,8 +111,8 @@ class Master:
             times.append(self._stop_by)
         if self._watchdog is not None:
             times.append(self._next_sign)
-        times += [slot.due for slot in self._slots if slot.due is not None and not self._stopping]
-        times += [late for each in self._workers.values() if (late := self._late(each)) is not None]
+        times += [slot.due for slot in self._crowd.slots if slot.due is not None and not self._stopping]
+        times += [late for each in self._crowd.workers.values() if (late := self._late(each)) is not None]
         return min(times)
 
     def _late(self, each: Worker) -> float | None:
@@ -145,7 +133,7 @@ class Master:
         if self._stop_by is not None and now >= self._stop_by:
             self._kill_all()
             return
-        for each in list(self._workers.values()):
+        for each in list(self._crowd.workers.values()):
             late = self._late(each)
             if late is None or now < late:
                 continue
@@ -153,16 +141,16 @@ class Master:
                 why = "does not leave" if each.leave_by is not None else "hangs" if each.ready else "does not get ready"
                 _log.error("process %d %s: it is killed", each.pid, why)
                 each.aborted_at = now
-                _kill(each.pid, signal.SIGABRT)
+                kill(each, signal.SIGABRT)
             else:
                 each.aborted_at = now  # again, in a second
-                _kill(each.pid, signal.SIGKILL)
+                kill(each, signal.SIGKILL)
         if not self._stopping:
-            for slot in self._slots:
+            for slot in self._crowd.slots:
                 if slot.due is not None and now >= slot.due:
                     slot.due = None
                     if slot.worker is None:
-                        self._start(slot)
+                        self._crowd.start(slot)
                     elif slot.heir is None:
                         self._begin_succession([slot], reload=False)
 
@@ -173,7 +161,7 @@ class Master:
             word, _, rest = line.partition(" ")
             each.beat = monotonic()
             if word == worker.READY:
-                each.ready = True
+                self._crowd.ready(each)
                 self._got_ready()
             elif word == worker.REPORT:
                 each.report = worker.report_of(rest)
@@ -183,57 +171,21 @@ class Master:
                     self._begin_succession([each.slot], reload=False)
 
     def _got_ready(self) -> None:
-        if not self._ready_once and all(slot.worker is not None and slot.worker.ready for slot in self._slots):
+        if not self._ready_once and all(slot.serves() for slot in self._crowd.slots if not slot.vacant):
             self._ready_once = True
-            _log.info("%d processes serve", len(self._slots))
+            _log.info("%d processes serve", len(self._crowd.occupied()))
             systemd.ready()
 
     def _obey(self) -> None:
-        for number in self._signals.arrived():
+        for number in self._crowd.signals.arrived():
             if number in signalling.STOP:
                 self._stop(signal.Signals(number).name)
             elif number == signal.SIGHUP and not self._stopping:
                 self._reload_wanted = True
+            elif number in (signal.SIGTTIN, signal.SIGTTOU):
+                self._more_wanted += 1 if number == signal.SIGTTIN else -1
 
     # -- beginning and ending -------------------------------------------------------------------------------------
-
-    def _start(self, slot: Slot) -> Worker:
-        """Fork a worker for the slot; it becomes the slot's, or its heir if it has one already."""
-        ours, theirs = std.socketpair()
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()  # or what it holds would be written twice
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        try:
-            pid = os.fork()
-            if not pid:
-                self._become(slot, ours, theirs, mask)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        theirs.close()
-        made = Worker(pid, slot, ours)
-        self._workers[pid] = made
-        if slot.worker is None:
-            slot.worker = made
-        else:
-            slot.heir = made
-        return made
-
-    def _become(self, slot: Slot, ours: std.socket, theirs: std.socket, mask: set[Any]) -> None:
-        """In the child: let go of what is the master's, and be a worker."""
-        try:
-            end_thread()  # of an idle loop, if there is one: the worker begins anew
-            self._signals.forget()
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            for link in (ours, *(each.link for each in self._workers.values())):
-                link.close()
-            for other in self._slots:
-                if other is not slot:
-                    other.close()
-            worker.become(theirs, slot.rows, self._make_service, self._make_intake, self._plan)
-        finally:
-            os._exit(worker.BROKEN)
 
     def _stop(self, why: str) -> None:
         again, self._stopping = self._stopping, True
@@ -244,42 +196,24 @@ class Master:
             left = self._plan.graceful
             _log.info("%s: stopping", why)
             systemd.stopping()
-            self._close_listeners()  # the workers drain theirs, and are the last who have them
+            self._crowd.close_listeners()  # the workers drain theirs, and are the last who have them
         self._stop_by = None if left is None else monotonic() + left + 2 * GRACE
-        for each in self._workers.values():
-            each.say(worker.CUT if again else worker.STOP)
-
-    def _close_listeners(self) -> None:
-        for slot in self._slots:
-            slot.close()
+        self._crowd.tell_to_stop(worker.CUT if again else worker.STOP)
 
     def _kill_all(self) -> None:
-        for each in list(self._workers.values()):
-            _kill(each.pid, signal.SIGKILL)
-        while self._workers:
-            self._reap(block=True)
+        for each in self._crowd.workers.values():
+            kill(each, signal.SIGKILL)
+        self._reap(block=True)
 
     def _reap(self, block: bool = False) -> None:
-        for each in list(self._workers.values()):
-            try:
-                pid, status = os.waitpid(each.pid, 0 if block else os.WNOHANG)
-            except ChildProcessError:
-                pid, status = each.pid, 0  # somebody else in the program has taken it
-            if pid:
-                self._gone(each, os.waitstatus_to_exitcode(status))
-        if self._adopts:
-            try:
-                while not block and os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
-            except ChildProcessError:
-                pass
+        for each, code in self._crowd.reap(block):
+            self._gone(each, code)
 
     def _gone(self, each: Worker, code: int) -> None:
         """A process has ended."""
         self._hear(each)
         each.link.close()
         each.gone = True
-        del self._workers[each.pid]
         slot = each.slot
         mine = slot.worker is each
         if mine:
@@ -298,6 +232,30 @@ class Master:
         elif mine and slot.heir is None:
             slot.due = monotonic() + slot.pause(each, monotonic())
 
+    # -- more and fewer -------------------------------------------------------------------------------------------
+
+    def _grow(self) -> None:
+        """One process more: in a slot that was given up, or in a new one."""
+        try:
+            slot = self._crowd.free_slot()
+        except OSError as error:
+            _log.error("no further process can be started: %s", error)
+            return
+        self._crowd.start(slot)
+        _log.info("SIGTTIN: %d processes", len(self._crowd.occupied()))
+
+    def _shrink(self) -> None:
+        """One process less; the last one stays."""
+        *others, slot = self._crowd.occupied()
+        if not others:
+            _log.warning("SIGTTOU: there is one process only, and it stays")
+            return
+        slot.vacant, slot.due = True, None
+        if slot.worker is not None:
+            self._crowd.dismiss(slot.worker)
+            slot.worker = None
+        _log.info("SIGTTOU: %d processes", len(others))
+
     # -- successions ----------------------------------------------------------------------------------------------
 
     def _succeed(self) -> None:
@@ -311,17 +269,25 @@ class Master:
             elif each.ready():
                 self._successions.remove(each)
                 self._hand_over(each)
+        if self._more_wanted and self._ready_once and not self._successions:
+            for _ in range(abs(self._more_wanted)):
+                if self._more_wanted > 0:
+                    self._grow()
+                else:
+                    self._shrink()
+            self._more_wanted = 0
         if self._reload_wanted and self._ready_once and not self._successions:
             self._reload_wanted = False
-            _log.info("SIGHUP: starting %d new processes", len(self._slots))
+            slots = self._crowd.occupied()
+            _log.info("SIGHUP: starting %d new processes", len(slots))
             systemd.reloading()
-            self._begin_succession(self._slots, reload=True)
+            self._begin_succession(slots, reload=True)
 
     def _begin_succession(self, slots: Sequence[Slot], reload: bool) -> None:
         heirs = []
         for slot in slots:
             slot.due = None
-            heirs.append(self._start(slot))
+            heirs.append(self._crowd.start(slot))
         self._successions.append(Succession(heirs, reload))
 
     def _hand_over(self, done: Succession) -> None:
@@ -330,9 +296,7 @@ class Master:
             if slot.worker is not heir:
                 old, slot.worker, slot.heir = slot.worker, heir, None
                 if old is not None:
-                    graceful = self._plan.graceful
-                    old.leave_by = float("inf") if graceful is None else monotonic() + graceful + 2 * GRACE
-                    old.say(worker.LEAVE)
+                    self._crowd.dismiss(old)
         if done.reload:
             _log.info("the new processes serve")
             systemd.ready()
@@ -347,18 +311,11 @@ class Master:
                 slot.heir = None
             if not heir.gone:
                 heir.leave_by = heir.aborted_at = monotonic()
-                _kill(heir.pid, signal.SIGKILL)
+                kill(heir, signal.SIGKILL)
             if slot.worker is None or slot.worker.retiring:
                 slot.due = monotonic() + slot.pause(heir, monotonic())
         if failed.reload:
             systemd.ready()
-
-
-def _kill(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _ended_by(code: int) -> str:

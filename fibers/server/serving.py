@@ -33,6 +33,7 @@ from .crew import Crew, Row
 from .forking import check_place
 from .listeners import Endpoint, close_all, open_all
 from .master import Master
+from .scoreboard import Scoreboard
 from .service import MakeService
 from .share import MakeIntake, Report
 from .worker import Plan
@@ -60,6 +61,7 @@ class Serving:
     on_worker_start     called in each new process before it serves; what it raises is why that process does not
     worker_timeout      seconds after which a process whose loops do not turn is killed; None: never
     start_timeout       seconds in which new processes have to be ready
+    scoreboard          where they show what they do; a service gets its row there (scoreboard.py)
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Serving:
         on_worker_start: Callable[[], object] | None = None,
         worker_timeout: float | None = 60.0,
         start_timeout: float = 60.0,
+        scoreboard: Scoreboard | None = None,
     ) -> None:
         self._threads = _check_count("threads", threads)
         self._processes = _check_count("processes", processes)
@@ -87,7 +90,10 @@ class Serving:
         self._make_intake = make_intake
         self._graceful = graceful_timeout
         self._on_reload = on_reload
-        self._plan = Plan(self._processes, graceful_timeout, worker_timeout, start_timeout, on_worker_start)
+        self._plan = Plan(
+            self._processes, graceful_timeout, worker_timeout, start_timeout, on_worker_start,
+            scoreboard or Scoreboard(0, 0),
+        )  # fmt: skip
         self._crew: Crew | None = None
         self._begun = False
         self._open = False

@@ -22,6 +22,7 @@ from ..core.lifecycle import GRACE
 from ..core.runtime import current_time, sleep, spawn
 from ..errors import Cancelled
 from ..io.socket import socket
+from ..sync.simplequeue import SimpleQueue
 from ..threads.completion import Completion, Outside
 from .service import MakeService, Named, Service
 
@@ -85,6 +86,7 @@ class Share:
         make_service: MakeService,
         make_intake: MakeIntake,
         heartbeat: float | None = None,
+        adopts: bool = False,
     ) -> None:
         self._owner = owner
         self._listeners = listeners
@@ -93,7 +95,9 @@ class Share:
         self._heartbeat = heartbeat
         self._intakes: list[Intake] = []
         self._fibers: list[Fiber[Any]] = []
-        self._alive: Fiber[Any] | None = None
+        self._helpers: list[Fiber[Any]] = []
+        self._errands: SimpleQueue[tuple[int, Sequence[socket]]] | None = SimpleQueue() if adopts else None
+        self._adopted: dict[int, list[tuple[Intake, Fiber[Any]]]] = {}
         self._asked = Completion(Outside())
         self._patience = CancelScope()
         self._timeout: float | None = None
@@ -120,6 +124,16 @@ class Share:
         """The time is up."""
         self._patience.cancel()
 
+    def adopt(self, owner: int, listeners: Sequence[socket]) -> None:
+        """Accept on these as well, until `release(owner)`: the listeners of somebody who is missing. They are ours then."""
+        assert self._errands is not None
+        self._errands.put((owner, listeners))
+
+    def release(self, owner: int) -> None:
+        """Close what was adopted; it lives on elsewhere."""
+        assert self._errands is not None
+        self._errands.put((owner, ()))
+
     # -- for its service ----------------------------------------------------------------------------------------------
 
     def __call__(self) -> None:
@@ -140,9 +154,7 @@ class Share:
         except Exception as error:
             self.error = self.error or error
         finally:
-            if self._alive is not None:
-                self._alive.cancel()
-            for fiber in self._fibers:  # where it has begun in part only
+            for fiber in (*self._helpers, *self._fibers):  # the latter where it has begun in part only
                 fiber.cancel()
             for intake in self._intakes:
                 intake.close()
@@ -157,12 +169,33 @@ class Share:
         for listener, name in self._listeners:
             self._intakes.append(self._make_intake(listener, self.service, name))
         for intake in self._intakes:
-            fiber = spawn(intake.run, name=f"accepting: {intake!r}")
-            fiber.add_done_callback(self._intake_over)
-            self._fibers.append(fiber)
+            self._take_in(intake)
         if self._heartbeat is not None:
-            self._alive = spawn(self._live, self._heartbeat)
+            self._helpers.append(spawn(self._live, self._heartbeat))
+        if self._errands is not None:
+            self._helpers.append(spawn(self._run_errands, self._errands))
         self.stands.complete()
+
+    def _take_in(self, intake: Intake) -> Fiber[Any]:
+        fiber = spawn(intake.run, name=f"accepting: {intake!r}")
+        fiber.add_done_callback(self._intake_over)
+        self._fibers.append(fiber)
+        return fiber
+
+    def _run_errands(self, errands: "SimpleQueue[tuple[int, Sequence[socket]]]") -> None:
+        """Adopt and release, as we are told."""
+        while True:
+            owner, listeners = errands.get()
+            for intake, fiber in self._adopted.pop(owner, ()):
+                fiber.cancel()
+                self._intakes.remove(intake)
+                self._fibers.remove(fiber)
+                intake.leave()
+            if listeners:
+                assert self.service is not None
+                made = [self._make_intake(listener, self.service, "") for listener in listeners]
+                self._intakes += made
+                self._adopted[owner] = [(intake, self._take_in(intake)) for intake in made]
 
     def _await_stop(self) -> None:
         cancelled = None
@@ -179,9 +212,9 @@ class Share:
     def _stop(self) -> None:
         service = self.service
         assert service is not None
-        for fiber in self._fibers:
+        for fiber in (*self._helpers, *self._fibers):
             fiber.cancel()
-        for fiber in self._fibers:
+        for fiber in (*self._helpers, *self._fibers):
             fiber.join()
         for intake in self._intakes:
             if self._drains:

@@ -1,10 +1,15 @@
-"""What the master knows: slots, the workers in them, and who is to succeed whom. No system calls but on links."""
+"""What the master knows: slots, the workers in them, and who is to succeed whom. No system calls but on links.
+
+What is said on a link is worker.py's matter.
+"""
 
 import socket as std
 from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
+from ..io.socket import socket
+from . import worker as says
 from .crew import Row
 from .share import Report
 
@@ -16,15 +21,22 @@ LONGEST_PAUSE: Final = 10.0
 
 
 class Slot:
-    """A place for one worker at a time, with the listeners that go from one to the next."""
+    """A place for one worker at a time, with the listeners that go from one to the next; `own`: that no other slot has."""
 
-    def __init__(self, place: int, rows: Sequence[Row]) -> None:
+    def __init__(self, place: int, rows: Sequence[Row], own: Sequence[Sequence[socket]]) -> None:
         self.place = place
         self.rows = rows
+        self.own = own  # for each loop
+        self.vacant = False  # there is to be no worker
         self.worker: Worker | None = None
         self.heir: Worker | None = None  # that is to be the next worker
         self.due: float | None = None  # when one is to be started
         self._early_deaths = 0
+
+    def serves(self) -> bool:
+        """Does its worker accept connections?"""
+        worker = self.worker
+        return worker is not None and worker.ready and not worker.gone and worker.aborted_at is None
 
     def pause(self, worker: "Worker", now: float) -> float:
         """This worker has died at `now`: in how many seconds to start another."""
@@ -43,9 +55,11 @@ class Slot:
 class Worker:
     """A process, as its master sees it."""
 
-    def __init__(self, pid: int, slot: Slot, link: std.socket) -> None:
+    def __init__(self, pid: int, slot: Slot, link: std.socket, place: int) -> None:
         self.pid = pid
         self.slot = slot
+        self.place = place  # on the scoreboard
+        self.minds: set[Slot] = set()  # for which it accepts, too
         self.link = link
         self.link.setblocking(False)
         self.born = self.beat = monotonic()
@@ -63,6 +77,23 @@ class Worker:
             self.link.send(f"{word}\n".encode())
         except OSError:
             pass
+
+    def adopt(self, slot: Slot) -> None:
+        """Have it accept for a slot as well. If its link is full, it will be asked again."""
+        try:
+            for loop, listeners in enumerate(slot.own):
+                if listeners:
+                    said = f"{says.ADOPT} {slot.place} {loop} {len(listeners)}\n".encode()
+                    std.send_fds(self.link, [said], [listener.fileno() for listener in listeners])
+        except OSError:
+            self.say(f"{says.RELEASE} {slot.place}")  # what it got before
+        else:
+            self.minds.add(slot)
+
+    def release(self, slot: Slot) -> None:
+        """Have it do so no longer."""
+        self.minds.discard(slot)
+        self.say(f"{says.RELEASE} {slot.place}")
 
     def lines(self) -> list[str]:
         """What it has said since we last looked."""

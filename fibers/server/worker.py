@@ -24,15 +24,17 @@ import socket as std
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 from typing import Final, NamedTuple, NoReturn
 
 from ..core.lifecycle import GRACE, end_thread
 from ..core.runtime import sleep, spawn
+from ..io.socket import socket
 from ..threads.signals import open_signal_receiver
 from . import signalling
 from .crew import Crew, Row
+from .scoreboard import Scoreboard
 from .service import MakeService
 from .share import MakeIntake, Report
 
@@ -42,6 +44,10 @@ _log: Final = logging.getLogger("fibers.server")
 READY, BEAT, RETIRE, REPORT = "ready", "beat", "retire", "report"
 #: What the master says.
 STOP, LEAVE, CUT = "stop", "leave", "cut"
+#: The same; followed by the number of a slot, and ADOPT by that of a loop and of the descriptors that come with it.
+ADOPT, RELEASE = "adopt", "release"
+#: Descriptors that come with one message at most (Linux's SCM_MAX_FD).
+_MOST_FDS: Final = 253
 #: How often a worker gives a sign of life in the time after which it is taken for dead.
 BEATS: Final = 4
 #: Exit statuses of a worker.
@@ -56,6 +62,7 @@ class Plan(NamedTuple):
     worker_timeout: float | None
     start_timeout: float
     on_worker_start: Callable[[], object] | None
+    scoreboard: Scoreboard
 
 
 def become(
@@ -80,7 +87,7 @@ def _work(link: std.socket, rows: Sequence[Row], make_service: MakeService, make
     with open_signal_receiver(*signalling.STOP) as signals:
         if plan.on_worker_start is not None:
             plan.on_worker_start()
-        crew = Crew(rows, make_service, make_intake, interval)
+        crew = Crew(rows, make_service, make_intake, interval, adopts=True)
         crew.start(plan.graceful, own_threads=len(rows) > 1)
         threading.Thread(target=_obey, args=(link, crew, plan.graceful), name="fibers server link", daemon=True).start()
         _say(link, READY)
@@ -115,22 +122,40 @@ def _retire(link: std.socket, crew: Crew) -> None:
 
 def _obey(link: std.socket, crew: Crew, graceful: float | None) -> None:
     """What the link's thread does."""
-    with link.makefile("r") as lines:
-        try:
-            for line in lines:
-                word = line.strip()
-                if word == CUT:
-                    crew.request_stop(0)
-                    crew.hurry()
-                else:
-                    crew.request_stop(graceful, drain=word == STOP)
-        except ConnectionError:
-            pass  # it has died with something unread
+    fds: list[int] = []
+    for line in _lines(link, fds):
+        word, *numbers = line.split()
+        if word == CUT:
+            crew.request_stop(0)
+            crew.hurry()
+        elif word == ADOPT:
+            slot, loop, count = map(int, numbers)
+            crew.adopt(slot, loop, [socket(fileno=fd) for fd in fds[:count]])
+            del fds[:count]
+        elif word == RELEASE:
+            crew.release(int(numbers[0]))
+        else:
+            crew.request_stop(graceful, drain=word == STOP)
     _log.error("process %d of a server stops: its master is gone", os.getpid())
     crew.request_stop(graceful)
     if graceful is not None:
         time.sleep(graceful + 2 * GRACE)
         os._exit(ORPHANED)
+
+
+def _lines(link: std.socket, fds: list[int]) -> Iterator[str]:
+    """What the master says, until it is gone. The descriptors of a line are in `fds` when it comes."""
+    heard = b""
+    while True:
+        try:
+            data, more, _, _ = std.recv_fds(link, 4096, _MOST_FDS, getattr(std, "MSG_CMSG_CLOEXEC", 0))
+        except ConnectionError:
+            return  # it has died with something unread
+        if not data:
+            return
+        fds += more
+        *lines, heard = (heard + data).split(b"\n")
+        yield from (line.decode() for line in lines)
 
 
 def _end(status: int) -> NoReturn:

@@ -407,7 +407,7 @@ def test_fibers_wait_for_a_borrowed_fifo_until_its_end(run: Run, fifo: Fifo) -> 
 
 def test_a_fifo_of_ours_is_registered_once_and_armed_at_each_wait(run: Run, fifo: Fifo) -> None:
     def main(loop: PollingLoop) -> None:
-        state = State(loop.handle(fifo.reader, True), None, False)
+        state = State(fifo, loop.handle(fifo.reader, True), None, False)
 
         def read(file: Any) -> bytes:
             return os.read(fifo.reader, 1)

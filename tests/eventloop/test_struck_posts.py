@@ -44,11 +44,12 @@ thread = threading.Thread(target=post_all)
 thread.start()
 signal.signal(signal.SIGALRM, strikes)
 signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0011)
-for _ in range(10):
+for _ in range(1000):  # some come out of `insist`, the more the busier the machine
     try:
         insist(12)
         signal.setitimer(signal.ITIMER_REAL, 0)
         thread.join()
+        break
     except Struck:
         pass
 print(ran == list(range(total)) or (len(ran), len(set(ran)), total))

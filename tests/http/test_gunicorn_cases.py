@@ -83,7 +83,7 @@ class Handler:
 
 def options(settings: dict[str, Any]) -> dict[str, Any]:
     given: dict[str, Any] = {}
-    limits = {"line": 4094, "field": 8190}  # as there by default
+    limits: dict[str, Any] = {"line": 4094, "field": 8190}  # as there by default
     limits |= {LIMITS[name]: value for name, value in settings.items() if name in LIMITS and value}
     given["limits"] = Limits(**limits)
     if settings.get("proxy_protocol"):

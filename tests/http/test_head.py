@@ -169,6 +169,28 @@ def test_lines_end_with_cr_lf_and_nothing_else(text: bytes) -> None:
         parse_head(text)
 
 
+def test_a_target_has_no_character_but_visible_ascii() -> None:
+    for number in range(256):
+        character = chr(number)
+        line = f"GET /{character}x HTTP/1.1"
+        if "!" <= character <= "~" and character != "#":
+            assert head(line, "Host: h").target == f"/{character}x"
+        else:
+            with pytest.raises(RequestError) as caught:
+                head(line, "Host: h")
+            assert caught.value.status == 400
+
+
+def test_hosts_are_judged_also_when_no_more_are_remembered() -> None:
+    for number in range(600):  # more than the memory holds
+        assert get(f"Accept: {number}").host == "h"
+        assert head("GET / HTTP/1.1", f"Host: h{number}.org").host == f"h{number}.org"
+    for _ in range(2):
+        assert head("GET / HTTP/1.1", "Host: another.org").host == "another.org"
+        with pytest.raises(RequestError, match="a Host that is none"):
+            head("GET / HTTP/1.1", "Host: an other")
+
+
 def test_limits_hold_at_the_last_byte() -> None:
     limits = Limits(line=20, field=10, fields=3)
 

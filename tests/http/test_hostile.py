@@ -1,11 +1,14 @@
 """Clients that mean harm: slow, endless, oversized, greedy. Each costs itself something, and others nothing."""
 
+import re
 import time
 from typing import Any
 
 import pytest
 from support.http_serving import answer, request, site
-from support.scale import scaled
+from support.once import once
+from support.process import run_python
+from support.scale import SCALE, scaled
 
 import fibers
 from fibers.eventloop import CHECKED
@@ -250,6 +253,15 @@ def test_the_time_of_others_is_theirs() -> None:
             for client in hostile:
                 client.close()
         assert min(beside) < 1.5 * min(alone)  # 1.2 on a quiet machine
+
+
+@once
+@pytest.mark.skipif(SCALE < 1, reason="it starts five processes: for a soak")
+def test_the_benchmark_of_hostile_clients() -> None:
+    options = ("--rounds", "1", "--seconds", "0.2", "--only", "flood", "--limit", "1000")
+    ran = run_python("-m", "bench.hostile", *options, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    assert re.search(r"^flood +\d+\.\d µs +-?\d+\.\d µs +-?\d+\.\d\d ", ran.stdout, re.M), ran.stdout
 
 
 def test_settings_that_make_no_sense() -> None:

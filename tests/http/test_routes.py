@@ -90,6 +90,14 @@ def test_what_a_function_may_return(server: Server) -> None:
             assert told.body.decode("utf-8", "surrogateescape") == body, path
 
 
+def test_fields_are_pairs_or_a_mapping() -> None:
+    assert Response("x", headers={"X": "y"}).headers == Response("x", headers=iter([("X", "y")])).headers  # type: ignore[arg-type]
+    assert Response("x", headers={"content-type": "text/css"}).headers == [("content-type", "text/css")]
+    for wrong in ["X: y"], [("X", 1)], [b"X"], {"X": 1}:
+        with pytest.raises(TypeError, match="pairs of names and values are needed"):
+            Response("x", headers=wrong)  # type: ignore[arg-type]
+
+
 def test_what_is_no_answer_is_a_500_and_the_server_goes_on(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     server.route("/number")(lambda request: 5)
     server.route("/bug")(lambda request: 1 / 0)

@@ -18,9 +18,11 @@ from support.process import environment
 from support.scale import scaled
 
 import fibers
+from fibers.eventloop import BACKEND
 from fibers.http import HttpServer, Request, Server
 from fibers.http.census import KEEP_ALIVE, RUNNING
 from fibers.http.command import load
+from fibers.http.connection import Connection
 from fibers.io import Stream, socket
 from fibers.threads.to_thread import to_thread
 
@@ -127,6 +129,21 @@ def test_a_server_with_no_room_leaves_clients_in_the_queue() -> None:
         assert answer(clients[2]).status == 200
         for client in clients:
             client.close()
+
+
+@pytest.mark.skipif(BACKEND == "libevent", reason="its handles have events of libevent's besides")
+def test_an_idle_connection_is_a_few_small_objects() -> None:
+    with site(service()) as served, served.connect() as client:
+        client.write_all(request())
+        answer(client)
+        while served.hub.census.count(KEEP_ALIVE) != 1:
+            fibers.sleep(0)
+        (member,) = served.hub.census.everybody()
+        assert isinstance(member, Connection)
+        state = member._io
+        parts = [member, member.sock, state, state.handle, state.reading, state.writing]
+        assert not any(hasattr(part, "__dict__") for part in parts)
+        assert sum(map(sys.getsizeof, parts)) <= 740  # the rest of a kilobyte: entries in four dicts, and numbers
 
 
 # -- the command

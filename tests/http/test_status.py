@@ -1,20 +1,15 @@
 """The status page: three forms of the same exact numbers, for those who may see them."""
 
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
+from support.browser import look_at
 from support.http_serving import Site, answer, request, site
+from support.once import once
 
 import fibers
 from fibers.http import Request, Server
 from fibers.http.census import NAMES
-from fibers.threads.to_thread import to_thread
-
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 
 def service() -> Server:
@@ -125,30 +120,13 @@ def test_all_loops_are_counted() -> None:
             client.close()
 
 
+@once
 def test_a_browser_shows_it(tmp_path: Path) -> None:
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI looks at the page in a browser, and there is none: .ci/debian.sh installs it")
-        pytest.skip(f"none of these browsers is installed: {', '.join(BROWSERS)} (.ci/debian.sh)")
-    picture = tmp_path / "page.png"
     with site(service(), status="/server-status") as served, served.connect() as client:
         client.write_all(request("/a"))
         answer(client)
         host, port = served.server.address[:2]
-        command = [
-            browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
-            f"--user-data-dir={tmp_path / 'profile'}", "--window-size=900,900", f"--screenshot={picture}", "--dump-dom",
-            f"http://{host}:{port}/server-status",
-        ]  # fmt: skip
-        done = to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    shown = re.sub(r"\s+", " ", re.sub(r"<style.*?</style>|<[^>]+>", " ", done.stdout))
+        shown = look_at(f"http://{host}:{port}/server-status", tmp_path, "server-status", 900, 900)
     assert "Server status" in shown
     assert re.search(r"keep-alive is idle between two requests 1 ", shown), shown
     assert re.search(r"running a handler is at work 1 ", shown), shown
-    data = picture.read_bytes()
-    assert data.startswith(b"\x89PNG")
-    assert (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")) == (900, 900)
-    if keep := os.environ.get("FIBERS_TEST_PICTURES"):
-        shutil.copy(picture, Path(keep) / "server-status.png")

@@ -105,12 +105,16 @@ class Server:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
+            env=self.environment(),
             user=user,
             group=None if user is None else pwd.getpwnam(user).pw_gid,
             extra_groups=None if user is None else (),
             start_new_session=True,
         )
+
+    def environment(self) -> dict[str, str]:
+        """As little as a server needs."""
+        return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
 
     def answers(self) -> bool:
         """Is it ready? Asked from the outside."""
@@ -136,6 +140,12 @@ class Server:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def mortal() -> list[str]:
+    """Words before a command that has it die with this process, however that ends. (On Linux.)"""
+    setpriv = shutil.which("setpriv")
+    return [] if setpriv is None else [setpriv, "--pdeathsig", "KILL", "--"]
 
 
 def free_port() -> int:

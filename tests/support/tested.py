@@ -5,6 +5,7 @@ that was the whole suite, and found nothing wrong, appends the loop that it ran 
 that is compared with what is usable.
 
     python -m support.tested left     the usable loops that are not noted yet
+    python -m support.tested others   the usable loops but the one that is used without a choice
     python -m support.tested check    exit status 1 if there are any, or if libevent is not usable
 
 Every system that fibers runs on has a libevent to install, so its absence is no excuse. Any other loop is a system call: the
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from fibers.eventloop import BACKEND, CHECKED, available
+from fibers.eventloop import BACKEND, CHECKED, DEFAULT, available
 
 VARIABLE = "FIBERS_TESTED"
 
@@ -68,11 +69,12 @@ def faults() -> list[str]:
 
 def main(verb: str) -> int:
     """As the module's text says."""
-    if verb == "left":
+    if verb in ("left", "others"):
         if not usable():
             print("no event loop is usable here", file=sys.stderr)
             return 1
-        print(*(name for name in usable() if name not in noted()))
+        done = noted() if verb == "left" else [DEFAULT]
+        print(*(name for name in usable() if name not in done))
         return 0
     found = faults()
     print(

@@ -317,7 +317,7 @@ def test_nothing_is_left_behind(pair: Pair) -> None:
             there.send(b"x")
         choice.join(5)
         assert not states[id(here)].reading.observers
-        assert not states[id(here)].handle.observed
+        assert not states[id(here)].handle.observers
         assert not channel._receiving
 
 

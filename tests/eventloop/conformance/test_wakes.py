@@ -144,6 +144,7 @@ def test_posts_from_three_threads_are_run_once_each_in_the_order_of_its_thread(l
             loop.post(seen.append, (thread, number))
             if not number % 20:
                 time.sleep(0)
+        loop.wake()  # a turn that begins with the last posts would then sleep, since these make nobody ready
 
     threads = [threading.Thread(target=post, args=(number,)) for number in range(3)]
     for thread in threads:
@@ -170,6 +171,7 @@ def test_many_posts_cost_few_turns(loop: EventLoop) -> None:
         for number in range(1000):
             loop.post(done.append, number)
         posted.set()
+        loop.wake()  # as above
 
     thread = later(loop, post)
     while len(done) < 1000:

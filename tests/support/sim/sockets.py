@@ -65,7 +65,7 @@ class SimSocket:
             handle = Handle(self.number, None)
         else:
             handle = scheduler.loop.handle(self.number, True)
-        self.state = states[id(self)] = State(handle, None, self.stream)
+        self.state = states[id(self)] = State(self, handle, None, self.stream)
 
     def fileno(self) -> int:
         return self.number

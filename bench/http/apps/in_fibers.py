@@ -1,0 +1,6 @@
+"""The application under fibers."""
+
+import fibers
+from bench.http.apps import wsgi
+
+app = wsgi(fibers.sleep)

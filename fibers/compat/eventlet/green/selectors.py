@@ -1,0 +1,3 @@
+"""eventlet.green.selectors: the standard functions, suspending a fiber."""
+
+from ...gevent.selectors import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""gevent.ssl: that of `fibers.io`, a drop-in for the standard module."""
+
+from ...io.ssl import *  # noqa: F403
