@@ -13,6 +13,7 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from support.once import once
 from support.scale import scaled
 from support.sim.kernel import FIRST, READ, WRITE, SimKernel
 from support.sim.poller import FLAVOURS, SimPoller
@@ -21,6 +22,8 @@ from support.sim.script import Step, as_python, one_of, recorded, replay, shorte
 
 from fibers.errors import ClosedError, OwnershipError
 from fibers.eventloop import CLOSED, FOREVER, RETRY, TIMED_OUT, Direction, Handle, Outcome, PollingLoop, ownership
+
+pytestmark = once
 
 STEPS = 3000
 

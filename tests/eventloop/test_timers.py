@@ -18,9 +18,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from support.once import once
 
 from fibers.eventloop import timers
 from fibers.eventloop.timers import Timer, TimerWheel
+
+pytestmark = once
 
 SCALE = float(os.environ.get("FIBERS_TEST_SCALE", "0.05"))
 

@@ -3,9 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.once import once
 
 from fibers.http.errors import RequestError
 from fibers.http.head import Head, Limits, parse_head
+
+pytestmark = once
 
 
 def head(*lines: str) -> Head:

@@ -11,12 +11,15 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from support.once import once
 from support.scale import scaled
 from support.sim.kernel import READ, WRITE
 from support.sim.poller import FLAVOURS
 from support.sim.script import Step, as_python, one_of, recorded, replay, shortest
 from support.sim.sockets import KINDS, SimSocket, use_simulated_calls
 from support.sim.world import ELSEWHEN, World
+
+pytestmark = once
 
 T = TypeVar("T")
 
