@@ -10,6 +10,7 @@ from support.scale import SEED, scaled
 from support.sockets import Pair, tcp_pair
 
 import fibers
+from fibers.core.dump import picture
 from fibers.core.scheduler import get_scheduler
 from fibers.io import socket
 from fibers.threads.to_thread import to_thread
@@ -76,9 +77,11 @@ def test_500_clients_talk_to_one_server() -> None:
                 while data := connection.recv(1000):
                     connection.sendall(data)
 
+        echoes: list[fibers.Fiber[None]] = []
+
         def serve() -> None:
             for _ in range(count):
-                fibers.spawn(echo, listener.accept()[0])
+                echoes.append(fibers.spawn(echo, listener.accept()[0]))
 
         def client(number: int) -> int:
             with socket.create_connection(listener.getsockname()) as sock:
@@ -95,8 +98,7 @@ def test_500_clients_talk_to_one_server() -> None:
         clients = [fibers.spawn(client, number) for number in range(count)]
         assert [each.result(30) for each in clients] == list(range(count))
         server.result(5)
-    while len(fibers.all_fibers()):
-        fibers.sleep(0.001)
+    assert fibers.wait(echoes, timeout=30)[1] == [], picture()
     registrations, modifications, unregistrations = (
         now - then
         for now, then in zip((stats.registrations, stats.modifications, stats.unregistrations), before, strict=True)
