@@ -292,6 +292,7 @@ def play(examples: int, steps: int) -> None:
             raise AssertionError(f"{failure}\nafter\n{as_python(script)}") from error
 
 
+@pytest.mark.timeout(300)  # some 15 s on a quiet machine
 def test_any_order_of_things() -> None:
     Machine.steps = 0
     play(scaled(6000, least=300), 50)
