@@ -125,8 +125,3 @@ class EventLoop(ABC):
     @abstractmethod
     def after_fork(self) -> None:
         """In the child: a new kernel object, no waiters, no timers; the parent's is not touched. Counters go on."""
-
-
-def throw(error: BaseException) -> None:
-    """Raise an error. Posted to a loop, it makes a turn raise what could not come out of an earlier one."""
-    raise error

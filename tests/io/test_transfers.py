@@ -77,11 +77,9 @@ def test_500_clients_talk_to_one_server() -> None:
                 while data := connection.recv(1000):
                     connection.sendall(data)
 
-        echoes: list[fibers.Fiber[None]] = []
-
         def serve() -> None:
             for _ in range(count):
-                echoes.append(fibers.spawn(echo, listener.accept()[0]))
+                fibers.spawn(echo, listener.accept()[0])
 
         def client(number: int) -> int:
             with socket.create_connection(listener.getsockname()) as sock:
@@ -98,7 +96,7 @@ def test_500_clients_talk_to_one_server() -> None:
         clients = [fibers.spawn(client, number) for number in range(count)]
         assert [each.result(30) for each in clients] == list(range(count))
         server.result(5)
-    assert fibers.wait(echoes, timeout=30)[1] == [], picture()
+    assert fibers.wait(fibers.all_fibers(), timeout=30)[1] == [], picture()
     registrations, modifications, unregistrations = (
         now - then
         for now, then in zip((stats.registrations, stats.modifications, stats.unregistrations), before, strict=True)
