@@ -60,15 +60,18 @@ def _lines_of(base: Any, end: Any) -> Any:
         taken = turn.begin()
         try:
             following = iter(partial(readline, self), end)
-            if hint is None or hint <= 0:
-                return list(following)
             lines: list[Any] = []
-            size = 0
-            for line in following:
-                lines.append(line)
-                size += len(line)
-                if size > hint:
-                    break
+            if hint is None or hint <= 0:
+                lines.extend(following)
+            else:
+                size = 0
+                for line in following:
+                    lines.append(line)
+                    size += len(line)
+                    if size > hint:
+                        return lines
+            if end == "" and self.seekable():
+                next(self, None)  # a text file that was iterated over tells where it is again when that has come to the end
             return lines
         finally:
             if taken:

@@ -404,16 +404,22 @@ def test_a_child_spawned_by_a_sibling_while_the_group_is_being_cancelled() -> No
 
 def test_a_child_spawned_from_behind_a_shield_long_after_the_group_was_cancelled() -> None:
     ran: list[str] = []
+    cancelled = fibers.Event()
 
     def child() -> None:
         with fibers.shield():
+            cancelled.wait()
             fibers.sleep(0.002)
             assert group.spawn(ran.append, "late").cancelled()
+
+    def cancel() -> None:
+        group.cancel()
+        cancelled.set()
 
     with fibers.TaskGroup() as group:
         group.spawn(child)
         fibers.yield_now()
-        group.spawn(group.cancel)
+        group.spawn(cancel)
     assert ran == []
 
 

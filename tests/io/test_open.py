@@ -589,6 +589,16 @@ class SameAsStandard(RuleBasedStateMachine):
             assert (self.folder / "standard").read_bytes() == (self.folder / "ours").read_bytes()
 
 
+def test_a_text_file_tells_where_it_is_when_an_iteration_has_come_to_the_end_in_readlines(tmp_path: Path) -> None:
+    (tmp_path / "lines").write_text("a\nb\nc\n")
+    with fio.open(tmp_path / "lines") as file:
+        assert next(file) == "a\n"
+        with pytest.raises(OSError, match="telling position disabled"):
+            file.tell()
+        assert file.readlines() == ["b\n", "c\n"]
+        assert file.tell() == 6
+
+
 def test_the_same_as_the_standard_library(tmp_path: Path) -> None:
     SameAsStandard.folder = tmp_path
     run_state_machine_as_test(SameAsStandard)
