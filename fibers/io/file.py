@@ -71,7 +71,9 @@ def _lines_of(base: Any, end: Any) -> Any:
                     if size > hint:
                         return lines
             if end == "" and self.seekable():
-                next(self, None)  # a text file that was iterated over tells where it is again when that has come to the end
+                next(
+                    self, None
+                )  # a text file that was iterated over tells where it is again when that has come to the end
             return lines
         finally:
             if taken:
