@@ -11,10 +11,13 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
+from support.once import once
 from support.process import run_python
 
 import fibers
 from fibers.eventloop import BACKEND, BACKENDS, available
+
+pytestmark = once
 
 USABLE = [name for name, why_not in available().items() if why_not is None]
 UNUSABLE = [name for name, why_not in available().items() if why_not is not None]

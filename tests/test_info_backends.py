@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.once import once
 from support.process import FAKE_KQUEUE, environment, run_python
 
 from fibers.backends import counts, rounds, table
@@ -26,6 +27,8 @@ from fibers.measure import process
 from fibers.measure.limits import BESIDES
 from fibers.measure.process import Server
 from fibers.measure.progress import Progress
+
+pytestmark = once
 
 USABLE = [name for name, why_not in available().items() if why_not is None]
 SMALL = ("-m", "fibers", "info", "--backends", "--rounds", "1", "--seconds", "0.05")

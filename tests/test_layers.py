@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 from support.layers import Floor, Law, Tree, code_lines
+from support.once import once
 from support.process import ROOT
+
+pytestmark = once
 
 FLOORS = [
     Floor(

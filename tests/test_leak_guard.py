@@ -8,7 +8,10 @@ purpose.
 import re
 
 import pytest
+from support.once import once
 from support.process import ROOT, run_python
+
+pytestmark = once
 
 LEAKY = """
 import os, socket, threading, time

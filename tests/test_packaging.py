@@ -18,7 +18,10 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from support.once import once
 from support.process import FAKE_KQUEUE, ROOT
+
+pytestmark = once
 
 BUILD_S = 110
 

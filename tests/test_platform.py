@@ -1,6 +1,9 @@
 """Where the package runs, and what it says elsewhere."""
 
+from support.once import once
 from support.process import run_python
+
+pytestmark = once
 
 
 def test_importing_on_windows_says_that_posix_is_needed() -> None:

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.once import once
 
 from bench import backends
 from fibers.backends.figures import Comparison, Figures, Plan, read
 from fibers.eventloop import BACKENDS
 from fibers.measure.progress import Progress
+
+pytestmark = once
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from support.once import once
 from support.process import ROOT
+
+pytestmark = once
 
 PAGES = ["README.md", "RFC.md", "CHANGELOG.md", "docs/testing.md"]
 _TARGET = re.compile(r"^([a-z-]+):(?!=).*?(?:## (.*))?$", re.MULTILINE)

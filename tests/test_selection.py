@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.once import once
 from support.process import run_python
 
 import fibers
 from fibers.errors import LoopClosedError
 from fibers.eventloop import BACKENDS, DEFAULT, available, new_loop
 from fibers.threads.to_thread import to_thread
+
+pytestmark = once
 
 USABLE = [name for name, why_not in available().items() if why_not is None]
 ABSENT = [name for name, why_not in available().items() if why_not is not None]

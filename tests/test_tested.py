@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from support import tested
+from support.once import once
 from support.process import ROOT, run_python
 
 from fibers.eventloop import BACKEND, DEFAULT, available
+
+pytestmark = once
 
 USABLE = [name for name, why_not in available().items() if why_not is None]
 CONFTEST = """

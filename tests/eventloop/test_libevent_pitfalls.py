@@ -8,9 +8,12 @@ import sys
 from textwrap import dedent
 
 import pytest
+from support.once import once
 from support.process import run_python
 
 from fibers.eventloop import available
+
+pytestmark = once
 
 if available()["libevent"] is not None:
     pytest.skip(f"libevent cannot be used here: {available()['libevent']}", allow_module_level=True)
