@@ -188,6 +188,7 @@ class Share:
             owner, listeners = errands.get()
             for intake, fiber in self._adopted.pop(owner, ()):
                 fiber.cancel()
+                fiber.join()  # what it was about to take in is the service's, before the intake leaves
                 self._intakes.remove(intake)
                 self._fibers.remove(fiber)
                 intake.leave()
