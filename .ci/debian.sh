@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs, on Debian and its relatives, the programs that tests drive as foreign processes: strace counts system
 # calls, redis-server, PostgreSQL, MariaDB, nginx, curl, ab, wrk and openssl are peers that know nothing of this project
-# (openssl makes the certificates of tests, too), ip makes networks. A browser without a screen looks at the status page. And libevent, for
-# the loop over it.
+# (openssl makes the certificates of tests, too), ip makes networks. A browser without a screen looks at the status page.
+# And libevent, for the loop over it.
 # Elsewhere it says what is missing and leaves the machine alone: the tests that need an absent program name it when
 # they skip.
 set -euo pipefail
+. "$(dirname "$0")/apt.sh"
 
 missing=()
 for pair in strace:strace redis-server:redis-server nginx:nginx-light curl:curl openssl:openssl make:make ip:iproute2 \
@@ -20,24 +21,11 @@ compgen -G '/usr/lib/nginx/modules/ngx_http_echo_module.so' >/dev/null || missin
 # Where the package is called libevent-core-2.1-7t64, this name is provided by it.
 python3 -c 'import ctypes; ctypes.CDLL("libevent_core-2.1.so.7")' 2>/dev/null || missing+=(libevent-core-2.1-7)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-# The browser has two names: newer systems have a small one that can do no more than this.
+# The browser has many names: newer systems have a small one that can do no more than this.
 browser=''
 for name in chromium-headless-shell chromium chromium-browser google-chrome; do
     command -v "$name" >/dev/null && browser="$name" && break
 done
-[ -n "$browser" ] || missing+=(chromium-headless-shell)
+[ -n "$browser" ] || missing+=('chromium-headless-shell|chromium')
 
-if [ ${#missing[@]} -eq 0 ]; then
-    exit 0
-elif ! command -v apt-get >/dev/null; then
-    echo "no apt-get here; not installed: ${missing[*]}"
-elif [ "$(id -u)" -ne 0 ]; then
-    echo "not root; not installed: ${missing[*]}"
-else
-    echo "installing ${missing[*]}"
-    export DEBIAN_FRONTEND=noninteractive
-    { apt-get update -qq &&
-      { [ -n "$browser" ] || apt-cache show chromium-headless-shell >/dev/null 2>&1 || missing[-1]=chromium; } &&
-      apt-get install -qq --yes --no-install-recommends "${missing[@]}" >/dev/null; } ||
-        echo "apt-get failed; not installed: ${missing[*]}"
-fi
+install_or_tell "${missing[@]}"

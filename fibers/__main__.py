@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import io
 import sys
+from typing import Protocol
 
 from .patch import program
 
@@ -25,6 +26,13 @@ from .http import command as http_command
 from .measure.options import within
 from .measure.progress import Progress
 from .patch import startup
+
+
+class _Command(Protocol):
+    """A module that is one of the commands."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser, /) -> None: ...
+    def run(self, options: argparse.Namespace, /) -> int: ...
 
 
 def _info(options: argparse.Namespace) -> int:
@@ -57,8 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     common = choice.option()
 
-    text = "show the event loop in use, the others, and what they run on"
-    command = commands.add_parser("info", parents=[common], help=text, description=text.capitalize() + ".")
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, parents=[common], help=text, description=text.capitalize() + ".")
+
+    command = add("info", "show the event loop in use, the others, and what they run on")
     command.add_argument("--json", action="store_true", help="print the same as JSON")
     command.add_argument(
         "--backends", action="store_true", help="measure what each event loop costs here, too (some 12 seconds)"
@@ -76,25 +86,16 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     command.set_defaults(run=_info)
 
-    text = "watch an echo server and its clients, and what each request costs"
-    command = commands.add_parser("demo", parents=[common], help=text, description=text.capitalize() + ".")
-    conduct.add_arguments(command)
-    command.set_defaults(run=conduct.run)
-
-    text = "serve a WSGI application, or one of fibers.http, over HTTP"
-    command = commands.add_parser("serve", parents=[common], help=text, description=text.capitalize() + ".")
-    http_command.add_arguments(command)
-    command.set_defaults(run=http_command.run)
-
-    text = program.TEXT
-    command = commands.add_parser("run", parents=[common], help=text, description=text.capitalize() + ".")
-    program.add_arguments(command)
-    command.set_defaults(run=program.run)
-
-    text = "have every interpreter of this environment look at FIBERS_PATCH"
-    command = commands.add_parser("pth", parents=[common], help=text, description=text.capitalize() + ".")
-    startup.add_arguments(command)
-    command.set_defaults(run=startup.run)
+    parts: list[tuple[str, str, _Command]] = [
+        ("demo", "watch an echo server and its clients, and what each request costs", conduct),
+        ("serve", "serve a WSGI application, or one of fibers.http, over HTTP", http_command),
+        ("run", program.TEXT, program),
+        ("pth", "have every interpreter of this environment look at FIBERS_PATCH", startup),
+    ]
+    for name, text, part in parts:
+        command = add(name, text)
+        part.add_arguments(command)
+        command.set_defaults(run=part.run)
     return parser
 
 

@@ -32,12 +32,9 @@ from typing import Final
 from ..core.lifecycle import GRACE
 from . import signalling, systemd, worker
 from .adoption import mind_orphans
-from .listeners import Endpoint
 from .processes import Processes, kill
-from .service import MakeService
-from .share import MakeIntake, Report
+from .share import Report
 from .slots import Slot, Succession, Worker
-from .worker import Plan
 
 _log: Final = logging.getLogger("fibers.server")
 
@@ -45,17 +42,9 @@ _log: Final = logging.getLogger("fibers.server")
 class Master:
     """See the module's text. It lives in the main thread."""
 
-    def __init__(
-        self,
-        endpoints: Sequence[Endpoint],
-        threads: int,
-        make_service: MakeService,
-        make_intake: MakeIntake,
-        plan: Plan,
-    ) -> None:
-        self._endpoints = endpoints
-        self._plan = plan
-        self._crowd = Processes(endpoints, threads, make_service, make_intake, plan)
+    def __init__(self, crowd: Processes) -> None:
+        self._crowd = crowd
+        self._plan = crowd.plan
         self._successions: list[Succession] = []
         self._reload_wanted = False
         self._more_wanted = 0  # processes that there are to be beyond those that there are
@@ -82,8 +71,7 @@ class Master:
             self._stopping = True  # nobody is replaced any more
             self._kill_all()
             self._crowd.close_listeners()
-            for endpoint in self._endpoints:
-                endpoint.remove()
+            self._crowd.remove_endpoints()
         if self._failure is not None:
             raise RuntimeError(self._failure)
         return Report.of_all(self._reports)

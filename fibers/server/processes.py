@@ -50,7 +50,7 @@ class Processes:
         self._threads = threads
         self._make_service = make_service
         self._make_intake = make_intake
-        self._plan = plan
+        self.plan = plan
         self._names: list[str] = []
         self._adopts = adopts()
         self.signals = SignalPipe(SIGNALS)
@@ -62,7 +62,7 @@ class Processes:
 
     def listen(self) -> None:
         """Make the slots. Raises OSError."""
-        count, threads = self._plan.processes, self._threads
+        count, threads = self.plan.processes, self._threads
         opened = open_all(self._endpoints, count * threads)
         self._names = [name_of(name) for endpoint in self._endpoints for name in endpoint.names()]
         rows = [list(zip(row, self._names, strict=True)) for row in opened]
@@ -98,6 +98,11 @@ class Processes:
         """Those that we have; the processes have theirs."""
         for slot in self.slots:
             slot.close()
+
+    def remove_endpoints(self) -> None:
+        """What is left of them in the file system."""
+        for endpoint in self._endpoints:
+            endpoint.remove()
 
     # -- processes ------------------------------------------------------------------------------------------------
 
@@ -139,7 +144,7 @@ class Processes:
                 if other is not slot:
                     other.close()
             self.board.inhabit(place)
-            worker.become(theirs, slot.rows, self._make_service, self._make_intake, self._plan)
+            worker.become(theirs, slot.rows, self._make_service, self._make_intake, self.plan)
         finally:
             os._exit(worker.BROKEN)
 
@@ -156,7 +161,7 @@ class Processes:
 
     def dismiss(self, each: Worker) -> None:
         """It is to stop gracefully; its listeners live on."""
-        graceful = self._plan.graceful
+        graceful = self.plan.graceful
         each.leave_by = float("inf") if graceful is None else monotonic() + graceful + 2 * GRACE
         self.board.mark(each.place, scoreboard.LEAVING)
         each.say(worker.LEAVE)

@@ -33,6 +33,7 @@ from .crew import Crew, Row
 from .forking import check_place
 from .listeners import Endpoint, close_all, open_all
 from .master import Master
+from .processes import Processes
 from .scoreboard import Scoreboard
 from .service import MakeService
 from .share import MakeIntake, Report
@@ -233,7 +234,8 @@ class Serving:
             raise RuntimeError(f"{self!r} was started before; make a new one")
         check_place()
         self._begun, self._pid = True, os.getpid()
-        master = Master(self._endpoints, self._threads, self._make_service, self._make_intake, self._plan)
+        crowd = Processes(self._endpoints, self._threads, self._make_service, self._make_intake, self._plan)
+        master = Master(crowd)
         return master.run()
 
     # -- both ---------------------------------------------------------------------------------------------------------

@@ -64,11 +64,12 @@ def prepare() -> None:
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("gevent is not installed here, and its tests come with it")
     from fibers.compat import gevent
+    from fibers.compat.gevent._loop import Callback
 
     gevent.install()
     sys.meta_path.insert(0, _Wheel(spec.submodule_search_locations[0]))
     hub = gevent.hub
-    _module("gevent.core", loop=loop, callback=hub.Callback)
+    _module("gevent.core", loop=loop, callback=Callback)
     _module("gevent.events", subscribers=[])
     _module(
         "gevent._hub_local",

@@ -7,8 +7,7 @@ Reading order: greenthread, timeout, event, semaphore, queue, greenpool, pools, 
 corolocal, wsgi. What they stand on is `fibers.compat.gevent`.
 """
 
-import sys
-
+from ..alias import stand_in
 from . import (
     convenience,
     corolocal,
@@ -52,14 +51,7 @@ def install() -> None:
 
     Raises RuntimeError if eventlet itself has been imported before.
     """
-    there = sys.modules.get("eventlet")
-    if there is sys.modules[__name__]:
-        return
-    if there is not None:
-        raise RuntimeError("eventlet has been imported before: call install() first thing in the program")
-    for name, module in list(sys.modules.items()):
-        if name == __name__ or name.startswith(f"{__name__}."):
-            sys.modules["eventlet" + name.removeprefix(__name__)] = module
+    stand_in(__name__, "eventlet")
 
 
 #: As of the version of eventlet whose names these are.

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from ..alias import stand_in
 from . import (
     backdoor,
     baseserver,
@@ -69,14 +70,7 @@ def install() -> None:
 
     Raises RuntimeError if gevent itself has been imported before.
     """
-    there = sys.modules.get("gevent")
-    if there is sys.modules[__name__]:
-        return
-    if there is not None:
-        raise RuntimeError("gevent has been imported before: call install() first thing in the program")
-    for name, module in list(sys.modules.items()):
-        if name == __name__ or name.startswith(f"{__name__}."):
-            sys.modules["gevent" + name.removeprefix(__name__)] = module
+    stand_in(__name__, "gevent")
 
 
 #: As of the version of gevent whose names these are.
