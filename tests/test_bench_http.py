@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.once import once
 from support.process import ROOT
 
 from bench.http import __main__ as command
@@ -20,6 +21,8 @@ from bench.http.process import serving
 from bench.http.servers import SERVERS, SUBJECT, Place, Server, version_in
 from bench.marks import taken
 from bench.results import Results, read
+
+pytestmark = once
 
 needs_compiler = pytest.mark.skipif(
     shutil.which("cc") is None or not Path("/proc/self/smaps_rollup").exists(),

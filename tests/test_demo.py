@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from support.backends import LIFETIME, lifetime_only
+from support.once import once
 from support.process import FAKE_KQUEUE, environment, run_python
 
 from fibers.eventloop import BACKEND
@@ -78,6 +79,7 @@ def test_the_table_holds_what_must_be_so(tmp_path: Path) -> None:
     assert (counted[1] == "0.000") == LIFETIME
 
 
+@once
 def test_progress_goes_to_stderr_and_says_each_phase(tmp_path: Path) -> None:
     child = run_python(*SMALL, env=without_strace(tmp_path))
     said = child.stderr.splitlines()
@@ -108,6 +110,7 @@ def test_system_calls_are_counted_by_strace() -> None:
     assert "(strace, " in note
 
 
+@once
 def test_strace_that_may_not_trace_is_named(tmp_path: Path) -> None:
     fake = tmp_path / "strace"
     fake.write_text("#!/bin/sh\necho 'strace: ptrace(PTRACE_TRACEME): Operation not permitted' >&2\nexit 1\n")
@@ -150,6 +153,7 @@ def wait_for_load(demo: "subprocess.Popen[str]") -> None:
     raise AssertionError("it ended before the load began")
 
 
+@once
 def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
     with start(*SMALL[:5], "--seconds", "60", folder=tmp_path) as demo:
         try:
@@ -164,6 +168,7 @@ def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
+@once
 def test_no_server_outlives_a_demo_that_was_killed(tmp_path: Path) -> None:
     with start(*SMALL[:5], "--seconds", "60", folder=tmp_path) as demo:
         try:
@@ -177,6 +182,7 @@ def test_no_server_outlives_a_demo_that_was_killed(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     not CHILDREN.exists(), reason="the server is found through /proc/PID/task/PID/children, absent here"
 )
+@once
 def test_a_server_that_dies_under_load_is_one_error(tmp_path: Path) -> None:
     with start(*SMALL[:5], "--seconds", "60", folder=tmp_path) as demo:
         try:
@@ -192,6 +198,7 @@ def test_a_server_that_dies_under_load_is_one_error(tmp_path: Path) -> None:
     assert "never retrieved" not in err
 
 
+@once
 def test_a_server_that_does_not_come_up_is_an_error(tmp_path: Path) -> None:
     """A `fibers` without a server, found first by the child."""
     code = (
@@ -211,6 +218,7 @@ def test_a_server_that_does_not_come_up_is_an_error(tmp_path: Path) -> None:
 HANGING = "import signal, time\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\ntime.sleep(600)\n"
 
 
+@once
 def test_a_server_that_hangs_is_killed_with_what_it_runs_under(tmp_path: Path) -> None:
     """The child of a shell, as it is the child of strace; the end of the pipes says that both are gone."""
     package = tmp_path / "fibers" / "measure"
@@ -228,6 +236,7 @@ def test_a_server_that_hangs_is_killed_with_what_it_runs_under(tmp_path: Path) -
     assert child.stderr.splitlines()[-1].endswith("ServerEndedError: the server's process did not end and was killed")
 
 
+@once
 def test_the_kernel_ends_a_server_whose_time_is_over() -> None:
     with Server(1) as server:
         server.port()
@@ -253,6 +262,7 @@ needs_room = pytest.mark.skipif(
 
 
 @needs_room
+@once
 def test_a_low_soft_limit_is_raised(tmp_path: Path) -> None:
     child = under_limit(64, 400, "demo", "--connections", "200", "--seconds", "0.1", folder=tmp_path)
     assert child.returncode == 0, child.stderr
@@ -261,6 +271,7 @@ def test_a_low_soft_limit_is_raised(tmp_path: Path) -> None:
 
 
 @needs_room
+@once
 def test_a_low_hard_limit_means_fewer_connections_and_is_said(tmp_path: Path) -> None:
     child = under_limit(128, 128, "demo", "--connections", "200", "--seconds", "0.1", folder=tmp_path)
     assert child.returncode == 0, child.stderr
@@ -270,6 +281,7 @@ def test_a_low_hard_limit_means_fewer_connections_and_is_said(tmp_path: Path) ->
 
 
 @needs_room
+@once
 def test_a_limit_with_room_for_nothing_is_an_error(tmp_path: Path) -> None:
     child = under_limit(BESIDES, BESIDES, "demo", folder=tmp_path)
     assert child.returncode == 1

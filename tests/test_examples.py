@@ -11,9 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.once import once
 from support.process import ROOT, environment
 
 from fibers.eventloop import BACKEND, available
+
+pytestmark = once
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 USABLE = [name for name, why_not in available().items() if why_not is None]

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.once import once
 from support.process import ROOT, environment, run_python
 from support.readme import Page, port_of, read
 
@@ -41,6 +42,7 @@ def test_programs_run_as_written(page: Page, tmp_path: Path) -> None:
     run_programs(page, tmp_path)
 
 
+@once
 def test_info_commands_run(page: Page, tmp_path: Path) -> None:
     for command in page.commands:
         if command.startswith(INFO):
@@ -213,10 +215,12 @@ def test_port_must_be_one(text: str) -> None:
         port_of(text)
 
 
+@once
 def test_good_page_runs(tmp_path: Path) -> None:
     run_programs(echo_page(_free_port()), tmp_path)
 
 
+@once
 def test_taken_port_is_replaced_on_both_sides(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -224,6 +228,7 @@ def test_taken_port_is_replaced_on_both_sides(tmp_path: Path) -> None:
     assert str(port) not in (tmp_path / "echo_client.py").read_text("utf-8")
 
 
+@once
 def test_port_that_another_run_keeps_is_replaced_too(tmp_path: Path) -> None:
     port = _free_port()
     with _reserved(port) as ours:
@@ -242,6 +247,7 @@ def test_port_that_another_run_keeps_is_replaced_too(tmp_path: Path) -> None:
         ({"client": CLIENT + "import sys; print('oh', file=sys.stderr)"}, "complained"),
     ],
 )
+@once
 def test_bad_page_fails(page: dict[str, str], fault: str, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=fault):
         run_programs(echo_page(_free_port(), **page), tmp_path)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.loops import loops, raw_poller
+from support.once import once
 from support.waiting import wait, woken
 
 from fibers.errors import ContractError
@@ -19,6 +20,8 @@ from fibers.eventloop.checked_polling import CheckedPollingLoop
 from fibers.eventloop.pollers import READ, WRITE
 from fibers.eventloop.pollers.poll import PollPoller
 from fibers.eventloop.pollers.select import SelectPoller
+
+pytestmark = once
 
 EDGE = "epoll" if hasattr(select, "epoll") else "kqueue"
 Pair = tuple[socket.socket, socket.socket]

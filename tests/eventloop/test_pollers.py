@@ -17,11 +17,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support.once import once
 from support.process import ROOT, run_python
 from support.scale import scaled
 
 from fibers.eventloop.pollers import LONGEST_WAIT, READ, WRITE, Poller
 from fibers.eventloop.pollers.kqueue import KqueuePoller
+
+pytestmark = once
 
 LINUX = sys.platform == "linux"
 KINDS = {"epoll": "EpollPoller", "poll": "PollPoller", "select": "SelectPoller"}

@@ -2,9 +2,12 @@
 
 import pytest
 from support.http_fuzz import PAYLOADS, Finding, _compare, _statuses, check_head, fuzz, seeds
+from support.once import once
 from support.scale import SCALE, SEED
 
 from fibers.http.head import parse_head
+
+pytestmark = once
 
 SECONDS = max(5.0, 600 * SCALE) if SCALE >= 1 else 5.0
 

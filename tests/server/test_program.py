@@ -121,9 +121,10 @@ def test_elsewhere_than_in_the_main_thread_signals_are_left_alone(tmp_path: Path
     code = """
 server = TCPServer(("127.0.0.1", 0), pid)
 with fibers.FiberThread() as thread:
-    serving = thread.spawn(server.serve_forever)
     try:
-        time.sleep(1000)
+        thread.spawn(server.serve_forever)
+        while True:
+            time.sleep(0.1)  # a signal just before a plain sleep does not cut it short
     except KeyboardInterrupt:
         say("as ever")
         server.request_stop(0)

@@ -12,7 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.once import once
 from support.process import environment
+
+pytestmark = once
 
 pytest_plugins = ["pytester"]
 
