@@ -213,6 +213,14 @@ class Operation:
         """Does it wait for its turn, and for an edge?"""
         return self.timeout != 0.0 and self.kind != "send by the clock"
 
+    @property
+    def can_be_told(self) -> bool:
+        """Is it known to a loop that also knows the number? Not before it waits for the first time, for one."""
+        state = self.sock.state
+        direction = state.reading if self.interest == READ else state.writing
+        known = direction.holder is self.fiber or self.fiber.waiting is direction
+        return self.in_turn and known and getattr(state.handle, "owned", False)
+
     def describe(self) -> str:
         text = f"{self!r} of {self.size} on {self.sock} in thread {self.actor}"
         if self.timeout is not None:

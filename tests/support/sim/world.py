@@ -94,8 +94,8 @@ class World:
         return all(operation.outcome or operation.fiber.done() for operation in self.of(sock))
 
     def can_be_stolen(self, sock: SimSocket) -> bool:
-        """Do all who use it wait in its loop? Nobody else can be told that the number is another's."""
-        return all(each.outcome or each.fiber.done() or (each.began and each.in_turn) for each in self.of(sock))
+        """Do all who use it wait in its loop, registered? Nobody else can be told that the number is another's."""
+        return all(each.outcome or each.fiber.done() or each.can_be_told for each in self.of(sock))
 
     def of(self, sock: SimSocket) -> list[Operation]:
         return [operation for operation in self.operations if operation.sock is sock]
