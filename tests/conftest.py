@@ -4,6 +4,7 @@ A test runs on the event loop of its thread, which FIBERS_EVENTLOOP chooses. One
 runs on a loop that is given to it, once for each kind of loop (support/loops.py).
 """
 
+import gc
 import signal
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
@@ -53,6 +54,12 @@ def pytest_runtest_makereport(
     if report.failed:
         item.stash[_failed] = True
     return report
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are objects that stay. Many tests have the collector run: it need not look at these each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
