@@ -7,6 +7,7 @@ taken (or asked for in vain) the others may run first. Code written for threads 
 The short ways of `sync/lock.py` stand here again: to call them would cost a quarter of all that taking and releasing costs.
 """
 
+import sys
 from typing import Any, Final
 
 from ..core.scheduler import state
@@ -28,8 +29,23 @@ class _Credit:
 _credit: Final = _Credit()
 
 
+def begin_fork() -> None:
+    """A fork is under way: nobody gives way until `end_fork`. In the child the others would run, which are the parent's.
+
+    (`threading` takes locks in the child, before anything of ours is called there.)
+    """
+    _credit.left = sys.maxsize
+
+
+def end_fork() -> None:
+    """It is over: for the parent, and for the child."""
+    _credit.left = CREDIT
+
+
 def give_way() -> None:
     """Let others run. Not a place where a fiber is cancelled or killed: what it has taken, or is about to, would be lost."""
+    if _credit.left > CREDIT:
+        return  # a fork is under way
     _credit.left = CREDIT
     scheduler = state.scheduler
     me = None if scheduler is None else scheduler.current

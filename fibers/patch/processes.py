@@ -15,6 +15,7 @@ from ..core.scheduler import state
 from ..io import children
 from ..threads.to_thread import to_thread
 from .idents import heir, native_ident, thread_fiber
+from .locks import begin_fork, end_fork
 from .originals import module
 
 _os: Final[Any] = module("os")
@@ -104,6 +105,7 @@ _saved: Final[list[tuple[int, Any, Any, Any]]] = []
 
 def before_fork() -> None:
     """The forking fiber goes by the number of its thread from now on, so that `threading` makes it the main thread."""
+    begin_fork()
     me = thread_fiber()
     if me is None:
         return
@@ -117,6 +119,7 @@ def before_fork() -> None:
 
 def after_fork_in_parent() -> None:
     """It goes by its own number again."""
+    end_fork()
     if not _saved:
         return
     here, thread, mine, earlier = _saved.pop()
@@ -130,6 +133,7 @@ def after_fork_in_parent() -> None:
 
 def after_fork_in_child() -> None:
     """All that was other fibers is in the parent only; `threading` has made new locks for its lists."""
+    end_fork()
     _saved.clear()
     if "_active_limbo_lock" in vars(threading):
         threading._active_limbo_lock = _thread.RLock()  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ of the main thread, the end is told by a lock of ours.
 import _thread
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial
@@ -108,7 +109,16 @@ def _live(call: Callable[[], object]) -> None:
         raise
     except BaseException as error:
         error.__traceback__ = None if error.__traceback__ is None else error.__traceback__.tb_next
-        sys.unraisablehook(_Unraisable(error, call))  # type: ignore[arg-type]
+        _report(_Unraisable(error, call))
+
+
+def _report(told: "_Unraisable") -> None:
+    if sys.unraisablehook is not sys.__unraisablehook__:
+        sys.unraisablehook(told)  # type: ignore[arg-type]
+    elif sys.stderr is not None:  # theirs takes nothing but what C has made, and nobody else can make that
+        about = "" if told.object is None else f": {told.object!r}"
+        lines = traceback.format_exception(told.exc_type, told.exc_value, told.exc_traceback, chain=False)
+        sys.stderr.write(f"{told.err_msg}{about or ':'}\n{''.join(lines)}")
 
 
 def _live_natively(call: Callable[[], object]) -> None:

@@ -3,6 +3,7 @@
 Each program is patched from its first line, in a child process, and checks itself.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -149,13 +150,55 @@ atexit.register(never)
 atexit.unregister(never)
 """
 
+#: Locks are taken in the child before it is known to be one; whoever takes so many of them lets others run, but not there.
+FORKS = """
+import os, threading, time
+from fibers.patch import locks
 
-@pytest.mark.parametrize("name", ["joins", "asking", "objects", "exits"])
+done = threading.Event()
+def others():
+    while not done.is_set():
+        time.sleep(0)
+        if os.getpid() != parent: os._exit(1)
+parent = os.getpid()
+threading.Thread(target=others).start()
+
+def fork(credit):
+    locks._credit.left = credit
+    pid = os.fork()
+    if not pid: os._exit(0)
+    assert os.waitpid(pid, 0) == (pid, 0), credit
+for credit in range(1, 20):
+    each = threading.Thread(target=fork, args=(credit,))
+    each.start()
+    each.join()
+done.set()
+print("ok", end="")
+"""
+
+#: What a thread without a Thread raises is told as ever.
+UNRAISABLE = """
+import _thread, sys, time
+
+def told(function):
+    _thread.start_new_thread(function, ())
+    time.sleep(0.01)
+def fails():
+    raise ValueError("as ever")
+sys.stderr = sys.stdout
+told(fails)
+sys.unraisablehook = lambda args: print(args.exc_type.__name__, args.exc_value)
+told(fails)
+"""
+
+
+@pytest.mark.parametrize("name", ["forks", "joins", "asking", "objects", "exits"])
 def test_programs_that_check_themselves(name: str, tmp_path: Path) -> None:
     program, printed = {
         "joins": (JOINS, "end of main\na fiber saw the end\na thread saw the end"),
         "asking": (ASKING, "ok"),
         "objects": (OBJECTS, "ok"),
+        "forks": (FORKS, "ok"),
         "exits": (EXITS, "first\nparent\nfirst"),
     }[name]
     path = tmp_path / f"{name}.py"
@@ -163,3 +206,16 @@ def test_programs_that_check_themselves(name: str, tmp_path: Path) -> None:
     ended = run_python("-m", "fibers", "run", str(path), timeout=30)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert sorted(ended.stdout.splitlines()) == sorted(printed.splitlines())
+
+
+def test_an_error_in_a_thread_without_a_thread_object_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "unraisable.py"
+    path.write_text(UNRAISABLE)
+    plain, patched = run_python(str(path)), run_python("-m", "fibers", "run", str(path))
+
+    def shape(text: str) -> list[str]:
+        return [re.sub(" at 0x[0-9a-f]+", "", line) for line in text.splitlines()]
+
+    assert (patched.returncode, patched.stderr) == (0, "")
+    assert shape(patched.stdout) == shape(plain.stdout)
+    assert "ValueError: as ever" in patched.stdout.splitlines()
