@@ -72,8 +72,9 @@ class LifetimeFiles(EventLoop):
         return True
 
     def _arm(self, direction: Direction) -> bool:
-        descriptor = direction.handle
+        descriptor, interest = direction.handle, direction.interest
         assert isinstance(descriptor, Descriptor)
+        # A signal handler may raise at any call. None stands between the kernel's knowing of the file and our noting it.
         with ownership.lock:  # else somebody might take the file away between the table and the kernel
             if descriptor.closed:
                 return False
@@ -81,7 +82,7 @@ class LifetimeFiles(EventLoop):
             if fresh:
                 self._own(descriptor)
             try:
-                self._poller.arm(descriptor.fd, direction.interest, descriptor.registered)
+                self._poller.arm(descriptor.fd, interest, descriptor.registered)
             except BaseException as error:
                 if fresh:
                     self._disown(descriptor)
@@ -90,19 +91,19 @@ class LifetimeFiles(EventLoop):
                 raise
             if fresh:
                 self.stats.registrations += 1
-            elif descriptor.registered and not descriptor.registered & direction.interest:
+            elif descriptor.registered and not descriptor.registered & interest:
                 self.stats.modifications += 1
-            descriptor.registered |= direction.interest
+            descriptor.registered |= interest
             direction.armed = descriptor.fd not in self._poller.one_shot
         return True
 
     def unwatch(self, direction: Direction) -> None:
         if not self._poller.edge_triggered and direction.armed:
-            descriptor = direction.handle
+            descriptor, interest = direction.handle, direction.interest
             assert isinstance(descriptor, Descriptor)
             direction.armed = False
-            descriptor.registered &= ~direction.interest
-            self._poller.disarm(descriptor.fd, direction.interest)
+            descriptor.registered &= ~interest
+            self._poller.disarm(descriptor.fd, interest)
 
     def release(self, handle: Handle, finish: Callable[[], None]) -> None:
         assert isinstance(handle, Descriptor)

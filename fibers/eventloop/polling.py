@@ -32,7 +32,7 @@ from .lifetime import LifetimeFiles
 from .pollers import Poller
 from .posts import run_posts, throw
 from .timers import Timer, TimerWheel
-from .turns import READ
+from .turns import READ, WRITE
 from .waiter import CLOSED, RETRY, Waiter
 from .waker import SignalWaker, Waker
 
@@ -201,11 +201,14 @@ class PollingLoop(LifetimeFiles):
         if bits & poller.INVALID:
             self._evict(handle, CLOSED)
             return False
-        for direction, mask in ((handle.reading, poller.READABLE), (handle.writing, poller.WRITABLE)):
+        for direction, interest, mask in (
+            (handle.reading, READ, poller.READABLE),
+            (handle.writing, WRITE, poller.WRITABLE),
+        ):
             if bits & mask:
                 if direction.armed and not poller.edge_triggered:
                     direction.armed = False  # a level-triggered poller forgets what it has reported
-                    handle.registered &= ~direction.interest
+                    handle.registered &= ~interest
                 if direction.observers:
                     direction.notify()
         return True
@@ -228,18 +231,17 @@ class PollingLoop(LifetimeFiles):
         while True:
             try:
                 for handle in list(self._table.values()):
-                    for direction in (handle.reading, handle.writing):
+                    for direction, interest in ((handle.reading, READ), (handle.writing, WRITE)):
                         direction.edges += 1
                         waiter = direction.waiter
                         if waiter is not None:
                             direction.waiter = None
                             self.ready.append(waiter)
                         direction.notify()
-                        if (
-                            not self._poller.edge_triggered
-                        ):  # it has forgotten what it reported; to ask twice is harmless
+                        if not self._poller.edge_triggered:
+                            # It has forgotten what it reported; to ask twice is harmless.
                             direction.armed = False
-                            handle.registered &= ~direction.interest
+                            handle.registered &= ~interest
                 if not self._poller.edge_triggered:
                     self._arm_wakers()
                 self._waker.wake()  # its event may be among the lost ones
