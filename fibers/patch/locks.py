@@ -20,10 +20,11 @@ CREDIT: Final = 256
 class _Credit:
     """Counts down, for all threads together: that may be off by some, and does not matter."""
 
-    __slots__ = ("left",)
+    __slots__ = ("forks", "left")
 
     def __init__(self) -> None:
         self.left = CREDIT
+        self.forks = 0  # under way
 
 
 _credit: Final = _Credit()
@@ -34,18 +35,24 @@ def begin_fork() -> None:
 
     (`threading` takes locks in the child, before anything of ours is called there.)
     """
+    _credit.forks += 1
     _credit.left = sys.maxsize
 
 
-def end_fork() -> None:
-    """It is over: for the parent, and for the child."""
-    _credit.left = CREDIT
+def end_fork(child: bool = False) -> None:
+    """It is over: in the parent, where other threads may be about to fork, too, or in the child, where nobody is."""
+    _credit.forks = 0 if child else _credit.forks - 1
+    if not _credit.forks:
+        _credit.left = CREDIT
 
 
 def give_way() -> None:
-    """Let others run. Not a place where a fiber is cancelled or killed: what it has taken, or is about to, would be lost."""
-    if _credit.left > CREDIT:
-        return  # a fork is under way
+    """Let others run, unless a fork is under way.
+
+    Not a place where a fiber is cancelled or killed: what it has taken, or is about to, would be lost.
+    """
+    if _credit.forks:
+        return
     _credit.left = CREDIT
     scheduler = state.scheduler
     me = None if scheduler is None else scheduler.current

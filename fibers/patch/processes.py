@@ -133,7 +133,7 @@ def after_fork_in_parent() -> None:
 
 def after_fork_in_child() -> None:
     """All that was other fibers is in the parent only; `threading` has made new locks for its lists."""
-    end_fork()
+    end_fork(child=True)
     _saved.clear()
     if "_active_limbo_lock" in vars(threading):
         threading._active_limbo_lock = _thread.RLock()  # type: ignore[attr-defined]

@@ -16,7 +16,10 @@ running fiber's own call (`in_runtime`: to register a file, to cancel somebody) 
 called again, it must work.
 """
 
+from collections.abc import Mapping
+
 import pytest
+from support.once import once
 from support.process import run_python
 from support.scale import scaled
 
@@ -268,6 +271,17 @@ print(len(bad), "of", total)
 @pytest.mark.parametrize("share", range(4))
 def test_one_exception_at_each_point_of_the_runtime(share: int) -> None:
     """Hazard 1, without luck: reading, sleeping, parking, yielding, spawning and joining, struck at each point in turn."""
-    child = run_python("-c", LIMITS + EVERY_POINT, str(share + 1), "4", timeout=40)
+    strike_each_point(share)
+
+
+@once
+@pytest.mark.parametrize("share", range(4))
+def test_one_exception_at_each_point_leaves_the_books_in_order(share: int) -> None:
+    """The loop that checks its contract sees what goes on for now: a file that the kernel knows and the loop does not."""
+    strike_each_point(share, {"FIBERS_DEBUG": "loop"})
+
+
+def strike_each_point(share: int, env: Mapping[str, str] | None = None) -> None:
+    child = run_python("-c", LIMITS + EVERY_POINT, str(share + 1), "4", timeout=40, env=env)
     assert child.returncode == 0, child.stderr
     assert child.stdout.startswith("0 of "), child.stderr
