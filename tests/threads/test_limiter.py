@@ -252,12 +252,14 @@ def storm():
     over = True
 
 def user():
-    while not over:
-        try:
-            with limiter:
-                fibers.yield_now()
-        except KeyboardInterrupt:  # a second one, while main has not had the first
-            pass
+    insist(rounds, 3)  # a second one strikes here, while main has not had the first
+    let_go()
+
+def let_go():
+    try:
+        limiter.release()
+    except RuntimeError:
+        pass
 
 def rounds():
     global count
@@ -293,10 +295,7 @@ for fiber in users:
             fiber.join()
         except KeyboardInterrupt:
             pass
-try:
-    limiter.release()
-except RuntimeError:
-    pass
+let_go()
 print(limiter.borrowed, limiter.waiting, count > 20, [fiber.exception() for fiber in users])
 """
 
