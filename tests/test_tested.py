@@ -132,9 +132,9 @@ def test_no_usable_loop_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 def test_ci_runs_them_all_and_asks_in_the_end() -> None:
     lines = (ROOT / ".ci/run").read_text("utf-8").splitlines()
-    steps = [line.strip() for line in lines if line.strip().startswith("step make")]
+    steps = [line.strip() for line in lines if line.strip().startswith("step ")]
     assert "step make test" in steps
-    backends = [step for step in steps if step.startswith("step make test-other-backends")]
+    backends = [step for step in steps if "make test-other-backends" in step]
     assert len(backends) == 1
     assert "TEST_BACKENDS" not in backends[0], "with a list of loops, one could be forgotten"
     assert steps[-1] == lines[-1] == "step make tested"
